@@ -1,0 +1,3 @@
+//! The rtmpeer program.
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! What a frame is: time, codecs, access units, and the formats they arrive in.
+//!
+//! Plain data and pure parsers; knows nothing of RTMP sessions, rooms or viewers.
+
+pub mod aac;
+pub mod avc;
+pub mod flv;
+pub mod frame;
+pub mod time;
