@@ -197,8 +197,16 @@ impl IdSource {
     fn text(&mut self, length: usize, alphabet: &[u8; 64]) -> String {
         let mut bytes = vec![0; length];
         self.fill(&mut bytes);
-        let pick = |byte: u8| alphabet.get(usize::from(byte & 63)).copied().unwrap_or(b'A');
-        bytes.into_iter().map(|byte| char::from(pick(byte))).collect()
+        let pick = |byte: u8| {
+            alphabet
+                .get(usize::from(byte & 63))
+                .copied()
+                .unwrap_or(b'A')
+        };
+        bytes
+            .into_iter()
+            .map(|byte| char::from(pick(byte)))
+            .collect()
     }
 }
 
@@ -233,7 +241,10 @@ mod tests {
     #[test]
     fn seeded_source_repeats_and_the_operating_system_does_not() {
         let text = |source: &mut IdSource| source.url_text(22);
-        assert_eq!(text(&mut IdSource::seeded(7)), text(&mut IdSource::seeded(7)));
+        assert_eq!(
+            text(&mut IdSource::seeded(7)),
+            text(&mut IdSource::seeded(7))
+        );
         let mut os = IdSource::operating_system();
         assert_ne!(text(&mut os), text(&mut os));
     }

@@ -126,8 +126,16 @@ impl FrameSet {
         if !rising || complete != Some(payloads.len()) {
             return None;
         }
-        let FrameSetHead { track, epoch, number, first_sequence, key, disposable, pts, received } =
-            head;
+        let FrameSetHead {
+            track,
+            epoch,
+            number,
+            first_sequence,
+            key,
+            disposable,
+            pts,
+            received,
+        } = head;
         Some(Self {
             track,
             epoch,
@@ -168,7 +176,8 @@ impl FrameSet {
     /// Room sequence number after its last packet.
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
-        self.first_sequence.saturating_add(self.packet_count() as u64)
+        self.first_sequence
+            .saturating_add(self.packet_count() as u64)
     }
 
     /// Index of the packet with a room sequence number, if it is in this frame.
@@ -230,9 +239,13 @@ mod tests {
 
     #[test]
     fn ends_that_do_not_fit_are_refused() {
-        for (bytes, ends) in
-            [(0, vec![]), (2, vec![0, 2]), (2, vec![1, 1, 2]), (2, vec![3]), (3, vec![1, 2])]
-        {
+        for (bytes, ends) in [
+            (0, vec![]),
+            (2, vec![0, 2]),
+            (2, vec![1, 1, 2]),
+            (2, vec![3]),
+            (3, vec![1, 2]),
+        ] {
             assert!(FrameSet::new(head(0), vec![0; bytes], ends).is_none());
         }
     }

@@ -79,7 +79,10 @@ impl Timebase {
     /// Unix epoch.
     #[must_use]
     pub fn new(origin: Instant, wall_origin: Duration) -> Self {
-        Self { origin, wall_origin }
+        Self {
+            origin,
+            wall_origin,
+        }
     }
 
     /// Media time of `now`; zero before the origin.
@@ -113,14 +116,19 @@ mod tests {
     fn whole_milliseconds_are_exact_in_video_ticks() {
         assert_eq!(MediaTime::from_millis(1).rtp_ticks(VIDEO_CLOCK_RATE), 90);
         assert_eq!(MediaTime::from_millis(20).rtp_ticks(AUDIO_CLOCK_RATE), 960);
-        assert_eq!(MediaTime::from_millis(33).rtp_ticks(VIDEO_CLOCK_RATE), 2_970);
+        assert_eq!(
+            MediaTime::from_millis(33).rtp_ticks(VIDEO_CLOCK_RATE),
+            2_970
+        );
     }
 
     #[test]
     fn rtp_ticks_wrap_at_32_bits() {
         let wrap = MediaTime::from_micros((1_i64 << 32) * 1_000_000 / 90_000);
         assert!(wrap.rtp_ticks(VIDEO_CLOCK_RATE) >= u32::MAX - 1);
-        let after = wrap.plus(MediaTime::from_millis(1)).rtp_ticks(VIDEO_CLOCK_RATE);
+        let after = wrap
+            .plus(MediaTime::from_millis(1))
+            .rtp_ticks(VIDEO_CLOCK_RATE);
         assert!(after < 90);
     }
 
@@ -129,7 +137,15 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let origin = Instant::now();
         let timebase = Timebase::new(origin, Duration::from_millis(500));
-        assert_eq!(timebase.ntp(origin), (NTP_UNIX_OFFSET_SECONDS << 32) | (1 << 31));
-        assert_eq!(timebase.media_time(origin + Duration::from_micros(7)).as_micros(), 7);
+        assert_eq!(
+            timebase.ntp(origin),
+            (NTP_UNIX_OFFSET_SECONDS << 32) | (1 << 31)
+        );
+        assert_eq!(
+            timebase
+                .media_time(origin + Duration::from_micros(7))
+                .as_micros(),
+            7
+        );
     }
 }
