@@ -51,4 +51,43 @@ pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
 
 // -- control (src/control) --
 
+/// Viewers' sessions, the whole server; each holds about 100 KiB.
+pub const VIEWERS_MAX: usize = 10_000;
+/// Viewers that are not connected yet, the whole server: what a flood of joins may hold.
+pub const VIEWERS_PENDING_MAX: usize = 4_096;
+/// Viewers that are not connected yet, from one address. Behind a proxy all viewers share one,
+/// so it must allow a crowd that joins within a second.
+pub const VIEWERS_PENDING_PER_ADDRESS_MAX: usize = 1_024;
+/// Rooms: each has a publisher or a viewer, or is freed.
+pub const ROOMS_MAX: usize = VIEWERS_MAX + RTMP_CONNECTIONS_MAX;
+/// Time for a core to make the SDP of a viewer; it takes milliseconds.
+pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
+/// Remote candidates taken from one viewer; browsers send fewer than 20.
+pub const VIEWER_CANDIDATES_MAX: u32 = 50;
+/// Local candidates offered to one viewer.
+pub const LOCAL_CANDIDATES_MAX: usize = 16;
+/// Longest chat text, in bytes: it is multiplied by the viewers of a room.
+pub const CHAT_TEXT_BYTES_MAX: usize = 2_000;
+/// Longest name shown beside a chat text, in characters.
+pub const CHAT_NAME_CHARS_MAX: usize = 64;
+/// Messages of one WebSocket that may come at once.
+pub const WEBSOCKET_MESSAGES_BURST: u32 = 50;
+/// Messages of one WebSocket in a second, after the burst.
+pub const WEBSOCKET_MESSAGES_PER_SECOND: u32 = 10;
+/// Viewers that the publisher's core carries more than the least loaded one before a room's
+/// next viewer goes there: a room on two cores costs one message per frame, so it is worth it
+/// only for a crowd.
+pub const SPILL_VIEWERS: usize = 32;
+/// Longest time between two looks at the clock when nothing is due.
+pub const CONTROL_IDLE: Duration = Duration::from_secs(60);
+/// Time beyond [`DRAIN_DEADLINE`] after which a core that has not reported is not waited for.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
 // -- webhooks (src/webhook) --
+
+/// Events that wait for the webhook, in events of about 1 KiB.
+pub const WEBHOOK_OUTBOX_EVENTS_MAX: usize = 1_000;
+/// Attempts to deliver one event.
+pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
+/// Pause after the first failed attempt; it doubles after each.
+pub const WEBHOOK_RETRY_FIRST: Duration = Duration::from_secs(1);
