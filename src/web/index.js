@@ -1,0 +1,100 @@
+// The list of rooms: who is live, and how to publish, with the addresses of this very server.
+
+import { fetchRooms } from './player.js';
+
+/** Milliseconds between two looks. */
+const REFRESH_MS = 3000;
+/** The port that an RTMP address leaves out. */
+const RTMP_PORT = 1935;
+/** What the server takes as a room's name. */
+const ROOM_NAME = /^[A-Za-z0-9._~-]{1,128}$/;
+
+const base = new URL('./', location.href);
+const $ = (id) => document.getElementById(id);
+
+// -- who is live --
+
+async function refresh() {
+  if (!document.hidden) {
+    try {
+      showRooms(await fetchRooms(base));
+    } catch {
+      $('rooms-note').textContent = 'The server is not reachable. Trying again…';
+      $('rooms-note').hidden = false;
+      $('rooms').replaceChildren();
+    }
+  }
+  setTimeout(refresh, REFRESH_MS);
+}
+
+function showRooms(rooms) {
+  const live = rooms.filter((room) => room.live);
+  $('rooms-note').textContent = 'Nobody is publishing. This list refreshes itself.';
+  $('rooms-note').hidden = live.length > 0;
+  $('rooms').replaceChildren(...live.map(roomItem));
+}
+
+function roomItem(room) {
+  const item = document.createElement('li');
+  const link = document.createElement('a');
+  link.href = new URL(encodeURIComponent(room.name), base).href;
+  link.textContent = room.name;
+  const facts = [
+    room.size && `${room.size[0]}×${room.size[1]}`,
+    room.video,
+    room.audio,
+    room.viewers === 1 ? '1 viewer' : `${room.viewers ?? 0} viewers`,
+  ];
+  const about = document.createElement('span');
+  about.textContent = facts.filter(Boolean).join(' · ');
+  item.append(link, about);
+  for (const line of room.advice ?? []) {
+    const advice = document.createElement('em');
+    advice.textContent = line;
+    item.append(advice);
+  }
+  return item;
+}
+
+// -- how to publish --
+
+function showAddresses() {
+  const room = $('room').value.trim();
+  const legal = ROOM_NAME.test(room);
+  $('room-wrong').hidden = legal;
+  if (!legal) return;
+  const port = Number(document.documentElement.dataset.rtmpPort ?? RTMP_PORT);
+  const server = `rtmp://${location.hostname}${port === RTMP_PORT ? '' : `:${port}`}/live`;
+  $('server').textContent = server;
+  $('key').textContent = room;
+  $('watch').textContent = $('watch').href = new URL(room, base).href;
+  $('whep').textContent = new URL(`${room}/whep`, base).href;
+  $('ffmpeg').textContent = [
+    'ffmpeg -re -f lavfi -i testsrc2=size=1280x720:rate=30',
+    '-f lavfi -i sine=frequency=440:sample_rate=48000',
+    '-c:v libx264 -preset veryfast -tune zerolatency -bf 0 -g 30 -b:v 2500k -pix_fmt yuv420p',
+    `-c:a aac -b:a 128k -f flv ${server}/${room}`,
+  ].join(' ');
+}
+
+/** `navigator.clipboard` is there only over HTTPS and on localhost. */
+async function copy(node) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(node.textContent);
+    return;
+  }
+  getSelection().selectAllChildren(node);
+  document.execCommand('copy');
+}
+
+for (const button of document.querySelectorAll('[data-copy]')) {
+  button.addEventListener('click', async () => {
+    await copy($(button.dataset.copy));
+    button.textContent = 'Copied';
+    setTimeout(() => { button.textContent = 'Copy'; }, 1500);
+  });
+}
+
+$('room').addEventListener('input', showAddresses);
+showAddresses();
+refresh();
