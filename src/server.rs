@@ -16,12 +16,12 @@ use crate::engine::{Certificate, Engine, EngineConfig};
 use crate::ids::{CoreId, IdSource};
 use crate::limits::{
     CONTROL_MAILBOX_MESSAGES, CORE_MAILBOX_MESSAGES, MEDIA_MAILBOX_FRAMES, TRANSCODE_INBOX_UNITS,
-    WEBHOOK_EVENTS_MAX,
+    WEBHOOK_OUTBOX_EVENTS_MAX,
 };
 use crate::messages::{MediaMsg, TranscodeMsg};
-use crate::metrics::{CoreCounters, MetricsPage};
+use crate::metrics::{CoreCounters, TranscodeCounters, WebhookCounters};
 use crate::runtime::{
-    Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig, CoreMail,
+    AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig, CoreMail,
     DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TranscodeLoop,
     UdpSocket, Watchdog, WebhookLoop, bind_udp_group, choose_cpus, interface_addresses, mailbox,
     now, pin,
@@ -129,7 +129,8 @@ impl Server {
             Doorbell::new(control_poll.registry(), DOORBELL).map_err(environment("waker"))?;
         let (control_box, control_mail) =
             mailbox(CONTROL_MAILBOX_MESSAGES, Some(control_bell.clone()));
-        let (transcoders, mut other_threads) = start_transcoders(config, &boxes.mail)?;
+        let (transcoders, worker_counters, mut other_threads) =
+            start_transcoders(config, &boxes.mail)?;
         let counters: Vec<_> = parts.iter().map(|part| Arc::clone(&part.counters)).collect();
         let mut heartbeats: Vec<_> = parts.iter().map(|part| part.heartbeat.clone()).collect();
         let receive_buffer_bytes = sockets.first().map_or(0, UdpSocket::receive_buffer_bytes);
@@ -169,7 +170,8 @@ impl Server {
 
         let control_heartbeat = Heartbeat::new(now());
         heartbeats.push(control_heartbeat.clone());
-        let webhooks = start_webhooks(config, &clock, &mut other_threads)?;
+        let webhook_counters = Arc::<WebhookCounters>::default();
+        let webhooks = start_webhooks(config, &clock, &webhook_counters, &mut other_threads)?;
         let control = Control::new(
             control_config(config, &addresses, core_count),
             clock.timebase(),
@@ -184,7 +186,7 @@ impl Server {
             mailbox: control_mail,
             cores: boxes.mail.clone(),
             webhooks,
-            metrics: MetricsPage::new(counters),
+            counters: AllCounters { cores: counters, workers: worker_counters, webhook: webhook_counters },
             heartbeat: control_heartbeat,
             watchdog: Watchdog::new(heartbeats, now()),
             handle_signals,
@@ -326,31 +328,36 @@ fn core_parts(count: usize) -> Result<(Vec<CoreParts>, CoreBoxes), StartError> {
     Ok((parts, boxes))
 }
 
-type Transcoders = (Vec<Postbox<TranscodeMsg>>, Vec<JoinHandle<()>>);
+type Transcoders =
+    (Vec<Postbox<TranscodeMsg>>, Vec<Arc<TranscodeCounters>>, Vec<JoinHandle<()>>);
 
 fn start_transcoders(
     config: &Config,
     cores: &[Postbox<CoreMail>],
 ) -> Result<Transcoders, StartError> {
     let settings = AudioSettings { bitrate: config.audio.bitrate, ..AudioSettings::default() };
-    let (mut boxes, mut threads) = (Vec::new(), Vec::new());
+    let (mut boxes, mut counters, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..config.transcode.workers {
         let (postbox, inbox) = mailbox(TRANSCODE_INBOX_UNITS, None);
-        let worker = TranscodeLoop::new(inbox, cores.to_vec(), settings.clone());
+        let counted = Arc::<TranscodeCounters>::default();
+        let worker =
+            TranscodeLoop::new(inbox, cores.to_vec(), settings.clone(), Arc::clone(&counted));
+        counters.push(counted);
         boxes.push(postbox);
         threads.push(spawn(format!("transcode-{index}"), None, move || worker.run())?);
     }
-    Ok((boxes, threads))
+    Ok((boxes, counters, threads))
 }
 
 fn start_webhooks(
     config: &Config,
     clock: &Clock,
+    counters: &Arc<WebhookCounters>,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<Option<Postbox<crate::webhook::WebhookEvent>>, StartError> {
     let Some(url) = config.webhook.url.clone() else { return Ok(None) };
-    let (postbox, inbox) = mailbox(WEBHOOK_EVENTS_MAX, None);
-    let webhooks = WebhookLoop::new(url, inbox, clock.timebase());
+    let (postbox, inbox) = mailbox(WEBHOOK_OUTBOX_EVENTS_MAX, None);
+    let webhooks = WebhookLoop::new(url, inbox, clock.timebase(), Arc::clone(counters));
     threads.push(spawn("webhook".into(), None, move || webhooks.run())?);
     Ok(Some(postbox))
 }

@@ -25,7 +25,7 @@ use crate::messages::{
     ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
-use crate::webrtc::{Demux, Route, ViewerError, ViewerFactory};
+use crate::webrtc::{Demux, DropReason, Route, ViewerError, ViewerFactory};
 use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
@@ -208,7 +208,7 @@ impl Engine {
         datagram: &[u8],
         now: Instant,
     ) {
-        self.counters.datagrams_received.add(1);
+        self.counters.datagrams_in.inc();
         match self.demux.route(from, datagram, now) {
             Route::Viewer(viewer) => self.viewer_datagram(viewer, from, to, datagram, now),
             Route::Candidate(viewer) => {
@@ -216,11 +216,13 @@ impl Engine {
                     self.viewer_datagram(viewer, from, to, datagram, now);
                 }
             }
-            Route::OtherCore(core) => self.outputs.push_back(EngineOutput::Core {
-                to: core,
-                message: CoreMsg::Datagram { from, to, data: Bytes::copy_from_slice(datagram) },
-            }),
-            Route::Drop(_) => self.counters.datagrams_dropped.add(1),
+            Route::OtherCore(core) => {
+                self.counters.datagrams_forwarded.inc();
+                let data = Bytes::copy_from_slice(datagram);
+                let message = CoreMsg::Datagram { from, to, data };
+                self.outputs.push_back(EngineOutput::Core { to: core, message });
+            }
+            Route::Drop(reason) => self.count_dropped(reason),
         }
     }
 
@@ -276,7 +278,7 @@ impl Engine {
 
     /// Another core's media mailbox was full: its viewers go on at the next keyframe.
     pub fn media_refused(&mut self, to: CoreId, message: &MediaMsg) {
-        self.counters.mailbox_drops.add(1);
+        self.counters.media_mailbox_drops.inc();
         let room = match message {
             MediaMsg::Frame { room, .. } | MediaMsg::Ended { room, .. } => room,
         };
@@ -319,6 +321,19 @@ impl Engine {
             && !self.drained_told
             && self.publishers.is_empty()
             && self.viewers.is_empty()
+    }
+
+    fn count_dropped(&self, reason: DropReason) {
+        let counters = &self.counters;
+        match reason {
+            DropReason::Length | DropReason::Kind | DropReason::Malformed => {
+                counters.datagrams_dropped_malformed.inc();
+            }
+            DropReason::UnknownAddress | DropReason::UnknownUfrag => {
+                counters.datagrams_dropped_unknown.inc();
+            }
+            DropReason::RateLimited => counters.datagrams_dropped_limit.inc(),
+        }
     }
 
     /// Holds in every state between calls; a debug build stops where it does not.

@@ -57,7 +57,7 @@ impl Engine {
 
     /// Takes bytes that a publisher sent.
     pub fn handle_publisher_input(&mut self, publisher: PublisherId, bytes: &[u8], now: Instant) {
-        self.counters.rtmp_bytes.add(bytes.len() as u64);
+        self.counters.rtmp_bytes.add_len(bytes.len());
         self.with_session(publisher, |session| session.handle_input(bytes, now));
     }
 
@@ -220,7 +220,7 @@ impl Engine {
     }
 
     fn drop_publisher_for_bug(&mut self, publisher: PublisherId) {
-        self.counters.panics_caught.add(1);
+        self.counters.panics.inc();
         log::error!("a bug ended a publisher's session, please report it publisher={publisher}");
         self.forget_publisher(publisher, PublishEnd::Protocol);
     }

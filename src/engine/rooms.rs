@@ -69,12 +69,15 @@ impl Engine {
     /// Adds a frame to a room and marks everybody who takes it.
     pub(super) fn push_frame(&mut self, room: RoomId, frame: Arc<FrameSet>) {
         let Some(state) = self.rooms.get_mut(&room) else { return };
-        match frame.track {
-            TrackKind::Video => self.counters.video_frames.add(1),
-            TrackKind::Audio => self.counters.audio_frames.add(1),
+        let track = frame.track;
+        let taken = state.room.push(frame);
+        match (track, taken) {
+            (TrackKind::Video, true) => self.counters.video_frames.inc(),
+            (TrackKind::Audio, true) => self.counters.audio_frames.inc(),
+            (TrackKind::Video, false) => self.counters.video_frames_refused.inc(),
+            (TrackKind::Audio, false) => self.counters.audio_frames_refused.inc(),
         }
-        if !state.room.push(frame) {
-            self.counters.frames_skipped.add(1);
+        if !taken {
             return;
         }
         for viewer in state.viewers_in_turn() {

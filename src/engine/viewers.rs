@@ -59,7 +59,7 @@ impl Engine {
                 return;
             }
             None => {
-                self.counters.panics_caught.add(1);
+                self.counters.panics.inc();
                 let text = "the offer could not be handled: this is a bug of the server".into();
                 self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Err(text) });
                 return;
@@ -117,7 +117,7 @@ impl Engine {
         let Some(state) = self.viewers.get_mut(&id) else { return };
         // A panic here changes nothing: the viewer goes either way.
         if guarded(|| state.viewer.close(now, &mut self.batch)).is_none() {
-            self.counters.panics_caught.add(1);
+            self.counters.panics.inc();
         }
         self.forget_viewer(id, reason);
     }
@@ -134,7 +134,7 @@ impl Engine {
         let verified = self.with_viewer(id, |viewer| viewer.verify_stun(from, to, datagram, now));
         let bound = verified == Some(true) && self.demux.bind(from, id, now);
         if !bound {
-            self.counters.datagrams_dropped.add(1);
+            self.counters.datagrams_dropped_unknown.inc();
         }
         bound
     }
@@ -249,7 +249,7 @@ impl Engine {
                 state.mark(id, &mut self.dirty_viewers);
             }
             ViewerEvent::KeyframeWanted => {
-                self.counters.plis.add(1);
+                self.counters.plis.inc();
                 // RTMP has no keyframe request: the newest cached one is all there is.
                 state.cursor.await_key();
                 state.pending = None;
@@ -269,7 +269,7 @@ impl Engine {
             self.drop_viewer_for_bug(id);
             return;
         }
-        self.counters.packets_resent.add(1);
+        self.counters.resends.inc();
     }
 
     fn with_viewer<R>(&mut self, id: ViewerId, step: impl FnOnce(&mut Viewer) -> R) -> Option<R> {
@@ -285,7 +285,7 @@ impl Engine {
     }
 
     fn drop_viewer_for_bug(&mut self, id: ViewerId) {
-        self.counters.panics_caught.add(1);
+        self.counters.panics.inc();
         log::error!("a bug ended a viewer's session, please report it viewer={id}");
         self.forget_viewer(id, ViewerEnd::Failed);
     }

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -21,7 +21,7 @@ use crate::control::{Control, ControlOutput};
 use crate::ids::ConnId;
 use crate::limits::{DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, MESSAGES_PER_TURN};
 use crate::messages::ControlMsg;
-use crate::metrics::MetricsPage;
+use crate::metrics::{ControlCounters, CoreCounters, Page, TranscodeCounters, WebhookCounters};
 use crate::webhook::WebhookEvent;
 
 const DOORBELL: Token = super::core_loop::DOORBELL;
@@ -58,6 +58,31 @@ pub struct Listeners {
     pub metrics: TcpListener,
 }
 
+/// Every thread's counters but control's own.
+#[derive(Debug)]
+pub struct AllCounters {
+    /// Each core's.
+    pub cores: Vec<Arc<CoreCounters>>,
+    /// Each transcode worker's.
+    pub workers: Vec<Arc<TranscodeCounters>>,
+    /// The webhook thread's.
+    pub webhook: Arc<WebhookCounters>,
+}
+
+impl AllCounters {
+    fn page(&self, control: &ControlCounters) -> String {
+        let page = Page {
+            version: env!("CARGO_PKG_VERSION"),
+            process: process::usage(),
+            cores: &self.cores,
+            workers: &self.workers,
+            control,
+            webhook: &self.webhook,
+        };
+        page.render()
+    }
+}
+
 /// What the control loop is made of.
 #[derive(Debug)]
 pub struct ControlLoopConfig {
@@ -75,8 +100,8 @@ pub struct ControlLoopConfig {
     pub cores: Vec<Postbox<CoreMail>>,
     /// The way to the webhook thread.
     pub webhooks: Option<Postbox<WebhookEvent>>,
-    /// The metrics page.
-    pub metrics: MetricsPage,
+    /// Whose figures the metrics page shows.
+    pub counters: AllCounters,
     /// Its sign of life.
     pub heartbeat: Heartbeat,
     /// The service manager.
@@ -317,16 +342,13 @@ impl ControlLoop {
     fn turn_connection(&mut self, id: ConnId, now: Instant) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let control = &mut self.io.control;
-        let metrics = &self.io.metrics;
+        let counters = &self.io.counters;
         let alive = connection.turn(now, |input, peer| {
             use super::http_conn::ConnInput;
             match input {
                 ConnInput::Request(request) => control.handle_request(id, peer, request, now),
                 ConnInput::WebSocket(message) => control.handle_websocket(id, message, now),
-                ConnInput::Metrics(respond) => {
-                    let (resident, cpu) = process::usage();
-                    respond(metrics.render(resident, cpu, control));
-                }
+                ConnInput::Metrics(respond) => respond(counters.page(control.counters())),
             }
         });
         if alive.more {
@@ -420,14 +442,4 @@ fn is_of_the_peer(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     )
-}
-
-/// A plain answer of the metrics listener.
-#[must_use]
-pub(super) fn plain(status: u16, content_type: &str, body: String) -> crate::signalling::HttpResponse {
-    crate::signalling::HttpResponse {
-        status,
-        headers: vec![("Content-Type", content_type.to_owned())],
-        body: Bytes::from(body),
-    }
 }

@@ -291,16 +291,15 @@ impl CoreLoop {
     fn send_batch(&mut self) {
         let outcome = self.io.socket.send(self.io.engine.batch());
         self.io.engine.batch_sent();
-        self.io.counters.datagrams_sent.add(outcome.sent);
-        self.io.counters.datagram_bytes_sent.add(outcome.sent_bytes);
-        self.io.counters.send_drops.add(outcome.dropped);
+        self.io.counters.send_blocked.add(outcome.blocked);
+        self.io.counters.send_errors.add(outcome.failed);
     }
 
     fn post_core(&mut self, to: CoreId, message: CoreMsg) {
         let Some(postbox) = self.io.cores.get(to.index()) else { return };
         // Only datagrams go this way; they may be lost like any datagram.
         if postbox.put_if_roomy(CoreMail::Message(message)).is_err() {
-            self.io.counters.mailbox_drops.add(1);
+            self.io.counters.datagrams_dropped_mailbox.inc();
         }
         self.rung.cores.insert(to);
     }
@@ -326,7 +325,7 @@ impl CoreLoop {
             | TranscodeMsg::Close { .. } => postbox.put(message),
         };
         if posted.is_err() {
-            self.io.counters.transcode_drops.add(1);
+            self.io.counters.transcode_drops.inc();
         }
     }
 
@@ -356,10 +355,14 @@ impl CoreLoop {
 
     fn count_turn(&self, began: Instant) {
         let (publishers, rooms, viewers) = self.io.engine.sizes();
-        self.io.counters.set_sizes(publishers, rooms, viewers);
+        let counters = &self.io.counters;
+        counters.publishers.set_len(publishers);
+        counters.rooms.set_len(rooms);
+        counters.viewers.set_len(viewers);
+        counters.turns.inc();
         let took = clock::now().saturating_duration_since(began);
         if took > TURN_MAX {
-            self.io.counters.long_turns.add(1);
+            self.io.counters.turns_too_long.inc();
             log::debug!("a turn took {} ms core={}", took.as_millis(), self.io.core);
         }
     }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 
-use super::control_loop::plain;
 use super::tcp_conn::{ReadOutcome, TcpConn};
+use crate::metrics::prometheus::CONTENT_TYPE;
 use crate::signalling::{
     ClientMessage, HttpOutput, HttpRequest, HttpResponse, HttpSession, ServerMessage,
     WebSocketSession, WsOutput,
@@ -159,7 +159,8 @@ impl HttpConn {
                         session.send(&ServerMessage::Error { text }, now);
                         true
                     }
-                    WsOutput::Close => {
+                    WsOutput::Close { code, reason } => {
+                        log::debug!("WebSocket closes: {reason} code={code} peer={}", self.peer);
                         self.tcp.close_when_written();
                         return true;
                     }
@@ -191,7 +192,7 @@ impl HttpConn {
         }
     }
 
-    pub(super) fn close_websocket(&mut self, code: u16, reason: &str, now: Instant) {
+    pub(super) fn close_websocket(&mut self, code: u16, reason: &'static str, now: Instant) {
         if let Speaks::WebSocket(session) = &mut self.speaks {
             session.close(code, reason, now);
         }
@@ -204,10 +205,9 @@ fn metrics_response(
     take: &mut impl FnMut(ConnInput<'_>, SocketAddr),
 ) -> HttpResponse {
     if request.path != "/metrics" {
-        return plain(404, "text/plain; charset=utf-8", "see /metrics\n".to_owned());
+        return HttpResponse::error(404, "the metrics are at /metrics");
     }
     let mut page = String::new();
     take(ConnInput::Metrics(&mut |text| page = text), peer);
-    plain(200, "text/plain; version=0.0.4; charset=utf-8", page)
+    HttpResponse::new(200).header("Content-Type", CONTENT_TYPE).body(page)
 }
-

@@ -17,7 +17,7 @@ mod webhook_loop;
 
 pub use affinity::{Placement, choose_cpus, pin};
 pub use clock::{Clock, now};
-pub use control_loop::{ControlLoop, ControlLoopConfig, ControlMail, Listeners};
+pub use control_loop::{AllCounters, ControlLoop, ControlLoopConfig, ControlMail, Listeners};
 pub use core_loop::{CoreLoop, CoreLoopConfig, CoreMail, DOORBELL};
 pub use interfaces::interface_addresses;
 pub use mailbox::{Doorbell, Mailbox, Postbox, mailbox};

@@ -1,9 +1,12 @@
 //! What the kernel says of this process, for the metrics page.
 
 use std::fs;
+use std::time::Duration;
 
-/// Resident memory in bytes and CPU time in seconds, from `/proc`; zeros where there is none.
-pub(super) fn usage() -> (u64, f64) {
+use crate::metrics::ProcessUsage;
+
+/// Resident memory and CPU time, from `/proc`; zeros where there is none.
+pub(super) fn usage() -> ProcessUsage {
     let resident = fs::read_to_string("/proc/self/status").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
@@ -15,15 +18,17 @@ pub(super) fn usage() -> (u64, f64) {
         let system: u64 = fields.next()?.parse().ok()?;
         Some(user + system)
     });
-    // USER_HZ is 100 on every Linux this runs on.
-    let seconds = ticks.map_or(0.0, |ticks| f64::from(u32::try_from(ticks).unwrap_or(u32::MAX)));
-    (resident.unwrap_or(0) * 1_024, seconds / 100.0)
+    // USER_HZ is 100 on every Linux this runs on: a tick is 10 ms.
+    ProcessUsage {
+        resident_memory_bytes: resident.unwrap_or(0).saturating_mul(1_024),
+        cpu: Duration::from_millis(ticks.unwrap_or(0).saturating_mul(10)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn this_process_uses_memory() {
-        assert!(super::usage().0 > 1_000_000);
+        assert!(super::usage().resident_memory_bytes > 1_000_000);
     }
 }

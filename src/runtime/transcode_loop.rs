@@ -1,8 +1,11 @@
 //! A transcode worker's thread: takes work from its inbox, gives packets back to the cores.
 
+use std::sync::Arc;
+
 use super::mailbox::{Mailbox, Postbox};
 use super::core_loop::CoreMail;
 use crate::ids::CoreId;
+use crate::metrics::TranscodeCounters;
 use crate::messages::{TranscodeMsg, TranscodeReply};
 use crate::transcode::{AudioSettings, Transcoder};
 
@@ -12,6 +15,7 @@ pub struct TranscodeLoop {
     inbox: Mailbox<TranscodeMsg>,
     cores: Vec<Postbox<CoreMail>>,
     settings: AudioSettings,
+    counters: Arc<TranscodeCounters>,
 }
 
 impl TranscodeLoop {
@@ -21,8 +25,9 @@ impl TranscodeLoop {
         inbox: Mailbox<TranscodeMsg>,
         cores: Vec<Postbox<CoreMail>>,
         settings: AudioSettings,
+        counters: Arc<TranscodeCounters>,
     ) -> Self {
-        Self { inbox, cores, settings }
+        Self { inbox, cores, settings, counters }
     }
 
     /// Works until every core has dropped its side of the inbox.
@@ -31,10 +36,12 @@ impl TranscodeLoop {
         while let Some(message) = self.inbox.wait() {
             transcoder.handle(message, &mut |core: CoreId, reply: TranscodeReply| {
                 let Some(postbox) = self.cores.get(core.index()) else { return };
+                self.counters.packets.inc();
                 if postbox.post(CoreMail::Transcoded(reply)).is_err() {
-                    log::debug!("a transcoded packet found its core's mailbox full core={core}");
+                    self.counters.reply_drops.inc();
                 }
             });
+            self.counters.units.inc();
         }
     }
 }

@@ -27,10 +27,10 @@ const RECEIVE_CALLS_PER_TURN: usize = 16;
 pub struct SendOutcome {
     /// Datagrams the kernel took.
     pub sent: u64,
-    /// Bytes of those.
-    pub sent_bytes: u64,
-    /// Datagrams dropped, because the kernel's buffer was full or the address unreachable.
-    pub dropped: u64,
+    /// Datagrams dropped because the kernel's buffer was full.
+    pub blocked: u64,
+    /// Datagrams dropped because the kernel would not send them (an unreachable address).
+    pub failed: u64,
 }
 
 /// A core's socket.
@@ -154,13 +154,13 @@ impl UdpSocket {
             src_ip: train.from.filter(|ip| !ip.is_unspecified()),
         };
         match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
-            Ok(()) => {
-                outcome.sent += datagrams;
-                outcome.sent_bytes += bytes.len() as u64;
+            Ok(()) => outcome.sent += datagrams,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                outcome.blocked += datagrams;
             }
             Err(error) => {
                 log::trace!("datagrams dropped: {error} to={}", train.to);
-                outcome.dropped += datagrams;
+                outcome.failed += datagrams;
             }
         }
     }
