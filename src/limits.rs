@@ -98,6 +98,30 @@ const _: () = assert!(WEBSOCKET_MESSAGE_BYTES_MAX < WEBSOCKET_OUTPUT_BYTES_MAX);
 
 // -- transcoding (src/transcode) --
 
+/// Streams of one transcode worker: about twice what a core does in real time, so that more could
+/// only come late.
+pub const TRANSCODE_STREAMS_MAX: usize = 256;
+/// Largest AAC access unit, in bytes: 6,144 bits (14496-3 §4.5.3.1) for each of 8 channels.
+pub const AAC_UNIT_BYTES_MAX: usize = 6_144;
+/// Largest AudioSpecificConfig, in bytes: with a program config element and its longest comment.
+pub const AAC_CONFIG_BYTES_MAX: usize = 512;
+/// Units of a stream that fail to decode, with none before them that did not, until its viewers
+/// are told: a second of sound.
+pub const AAC_FAILURES_BEFORE_VERDICT: u64 = 50;
+/// Distance between a unit's time and where the sound before it ends that still counts as jitter:
+/// longer than one AAC frame at 44.1 kHz (23.2 ms), so that neither a publisher that rounds nor a
+/// single lost frame tears the sound, and less than the 45 ms of early sound that people notice
+/// (ITU-R BT.1359-1).
+pub const AUDIO_JITTER_MAX: Duration = Duration::from_millis(40);
+/// Longest gap that is filled with silence; after a longer one the timeline begins anew.
+pub const AUDIO_GAP_MAX: Duration = Duration::from_secs(2);
+/// Longest overlap that is left out; after a longer one the timeline begins anew.
+pub const AUDIO_OVERLAP_MAX: Duration = Duration::from_secs(1);
+/// Changes of a stream's format in a row: each makes a new decoder and resampler.
+pub const AUDIO_FORMAT_CHANGES_MAX: u32 = 8;
+/// Access units that earn a stream one more change of format: about five seconds.
+pub const AUDIO_UNITS_PER_FORMAT_CHANGE: u32 = 256;
+
 // -- control (src/control) --
 
 /// Viewers' sessions, the whole server; each holds about 100 KiB.
