@@ -80,6 +80,8 @@ pub const WEBSOCKET_MESSAGE_BURST: u32 = 50;
 pub const WEBSOCKET_MESSAGES_PER_SECOND: u32 = 10;
 /// Bytes a viewer may send at once, whatever they are: four of the largest messages.
 pub const WEBSOCKET_BYTES_BURST: u32 = 256 * 1_024;
+/// Bytes kept of a viewer while its messages wait to be read: the burst.
+pub const WEBSOCKET_INPUT_BYTES_MAX: usize = 256 * 1_024;
 /// Bytes a second a viewer may send for long.
 pub const WEBSOCKET_BYTES_PER_SECOND: u32 = 32 * 1_024;
 /// Time between two pings to a viewer.

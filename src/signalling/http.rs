@@ -47,7 +47,8 @@ pub enum HttpOutput {
         /// What came after the request.
         leftover: Bytes,
     },
-    /// Close the connection when everything is sent. Said once; nothing follows.
+    /// Close the connection when everything is sent (RFC 9112 §9.6: end our side, read on for a
+    /// second, so that the peer gets the last answer). Said once; nothing follows.
     Close,
     /// Nothing more to do before that time: then call [`HttpSession::handle_timeout`].
     Timeout(Instant),
@@ -318,3 +319,6 @@ impl HttpSession {
 fn too_slow() -> HttpResponse {
     HttpResponse::error(408, "the request was not complete within 10 s")
 }
+
+#[cfg(test)]
+mod tests;

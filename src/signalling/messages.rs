@@ -217,3 +217,168 @@ fn write(
     // Text cannot fail to be written as JSON; the empty message would be ignored by any client.
     serde_json::to_string(&message).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LINE: &str = "candidate:1 1 udp 2122260223 192.0.2.1 61764 typ host";
+
+    fn parse(text: &str) -> Result<Option<ClientMessage>, String> {
+        ClientMessage::parse(text)
+    }
+
+    /// The strings that clients of the Go server read: not a byte may change.
+    #[test]
+    fn server_messages_are_exactly_these_texts() {
+        let room = RoomName::parse("demo").unwrap();
+        let golden = [
+            (
+                ServerMessage::GetOffer {
+                    sdp: "v=0\r\ns=\"x\"\r\n".into(),
+                },
+                r#"{"type":"getOffer","data":"v=0\r\ns=\"x\"\r\n","fromClientID":"server"}"#,
+            ),
+            (
+                ServerMessage::GetCandidate {
+                    candidate: "candidate:1 1 udp 1 192.0.2.1 8189 typ host".into(),
+                    sdp_mid: Some("0".into()),
+                    sdp_m_line_index: Some(0),
+                },
+                r#"{"type":"getCandidate","data":"{\"candidate\":\"candidate:1 1 udp 1 192.0.2.1 8189 typ host\",\"sdpMid\":\"0\",\"sdpMLineIndex\":0}","fromClientID":"server"}"#,
+            ),
+            (
+                ServerMessage::GetCandidate {
+                    candidate: String::new(),
+                    sdp_mid: None,
+                    sdp_m_line_index: None,
+                },
+                r#"{"type":"getCandidate","data":"{\"candidate\":\"\",\"sdpMid\":null,\"sdpMLineIndex\":null}","fromClientID":"server"}"#,
+            ),
+            (
+                ServerMessage::IsPublishing {
+                    live: true,
+                    room: room.clone(),
+                },
+                r#"{"type":"isPublishing","data":"true","fromClientID":"demo"}"#,
+            ),
+            (
+                ServerMessage::IsPublishing { live: false, room },
+                r#"{"type":"isPublishing","data":"false","fromClientID":"demo"}"#,
+            ),
+            (
+                ServerMessage::GetChat {
+                    text: "hi </script>\n\u{1f600}".into(),
+                    client_name: "Zo\u{eb}".into(),
+                    timestamp_rfc3339: "2026-11-05T12:00:00Z".into(),
+                },
+                "{\"type\":\"getChat\",\"data\":\"hi </script>\\n\u{1f600}\",\"fromClientID\":\"Zo\u{eb}\",\"timestamp\":\"2026-11-05T12:00:00Z\"}",
+            ),
+            (
+                ServerMessage::Error {
+                    text: "wait for the offer".into(),
+                },
+                r#"{"type":"error","data":"wait for the offer"}"#,
+            ),
+        ];
+        for (message, text) in golden {
+            assert_eq!(message.to_json(), text);
+        }
+    }
+
+    #[test]
+    fn answer_and_chat_are_read_whatever_else_stands_there() {
+        assert_eq!(
+            parse(r#"{"data":"v=0\r\n","type":"answer","fromClientID":"x","to":null}"#),
+            Ok(Some(ClientMessage::Answer("v=0\r\n".into())))
+        );
+        assert_eq!(
+            parse(r#"{"type":"chat","data":"a\u001b[2J\tb\u0000"}"#),
+            Ok(Some(ClientMessage::Chat("a[2J\tb".into())))
+        );
+    }
+
+    #[test]
+    fn candidate_may_be_a_line_or_a_json_text_or_an_object() {
+        let expected = Ok(Some(ClientMessage::Candidate(LINE.into())));
+        let init = format!(r#"{{"candidate":"{LINE}","sdpMid":"0","sdpMLineIndex":0}}"#);
+        let escaped = init.replace('"', "\\\"");
+        assert_eq!(
+            parse(&format!(r#"{{"type":"candidate","data":"{LINE}"}}"#)),
+            expected
+        );
+        assert_eq!(
+            parse(&format!(r#"{{"type":"candidate","data":"{escaped}"}}"#)),
+            expected
+        );
+        assert_eq!(
+            parse(&format!(r#"{{"type":"candidate","data":{init}}}"#)),
+            expected
+        );
+    }
+
+    #[test]
+    fn end_of_candidates_and_unusable_ones_ask_nothing() {
+        for data in [
+            r#""""#,
+            "null",
+            r#""null""#,
+            r#""{\"candidate\":\"\",\"sdpMid\":\"0\"}""#,
+            r#""candidate:1 1 tcp 1 192.0.2.1 9 typ host tcptype active""#,
+            r#""candidate:1 1 udp 1 abc.local 9 typ host""#,
+        ] {
+            let text = format!(r#"{{"type":"candidate","data":{data}}}"#);
+            assert_eq!(parse(&text), Ok(None), "{data}");
+        }
+        assert_eq!(parse(r#"{"type":"candidate"}"#), Ok(None));
+    }
+
+    #[test]
+    fn messages_that_are_not_understood_say_what_to_do() {
+        let long = format!(r#"{{"type":"chat","data":"{}"}}"#, "x".repeat(2_001));
+        let deep = format!(r#"{{"type":"chat","data":{}}}"#, "[".repeat(60_000));
+        for (text, word) in [
+            ("", "not understood"),
+            ("hello", "not understood"),
+            ("[]", "not understood"),
+            ("{}", "not understood"),
+            (r#"{"type":1,"data":"x"}"#, "not understood"),
+            (
+                r#"{"type":"answer","type":"chat","data":"v=0"}"#,
+                "not understood",
+            ),
+            (&deep, "not understood"),
+            (r#"{"type":"offer","data":"v=0"}"#, "type must be"),
+            (r#"{"type":"answer"}"#, "v=0"),
+            (r#"{"type":"answer","data":""}"#, "v=0"),
+            (r#"{"type":"answer","data":"v=0\u0000"}"#, "v=0"),
+            (r#"{"type":"answer","data":{"sdp":"v=0"}}"#, "v=0"),
+            (r#"{"type":"candidate","data":7}"#, "candidate:"),
+            (r#"{"type":"candidate","data":"x"}"#, "candidate:"),
+            (r#"{"type":"candidate","data":"{}"}"#, "candidate:"),
+            (
+                r#"{"type":"candidate","data":"{\"candidate\":7}"}"#,
+                "candidate:",
+            ),
+            (r#"{"type":"chat","data":" \n "}"#, "empty"),
+            (r#"{"type":"chat","data":true}"#, "text"),
+            (&long, "2000 characters"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_is_read_without_panic(text in "\\PC{0,80}", kind in "(answer|candidate|chat)") {
+            let _ = parse(&text);
+            let data = serde_json::to_string(&text).unwrap();
+            let _ = parse(&format!(r#"{{"type":"{kind}","data":{data}}}"#));
+        }
+    }
+}

@@ -64,9 +64,7 @@ impl HttpResponse {
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         let value = value.into();
-        let legal = !value.bytes().any(|byte| byte < 0x20 || byte == 0x7f);
-        debug_assert!(legal, "control character in {name}");
-        if legal {
+        if is_field_value(&value) {
             self.headers.push((name, value));
         }
         self
@@ -100,7 +98,7 @@ impl HttpResponse {
         };
         for (name, value) in &self.headers {
             // `headers` is public: what `header` refuses is refused here too.
-            if !value.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+            if is_field_value(value) {
                 field(name, value);
             }
         }
@@ -118,6 +116,10 @@ impl HttpResponse {
     pub(super) fn has_length(&self) -> bool {
         !matches!(self.status, 100..=199 | 204 | 304)
     }
+}
+
+fn is_field_value(value: &str) -> bool {
+    !value.bytes().any(|byte| byte < 0x20 || byte == 0x7f)
 }
 
 /// Reason phrases (RFC 9110 §15). An empty one is legal.

@@ -67,7 +67,7 @@ pub fn route(request: &HttpRequest) -> Route {
     };
     // Some servers of this kind link to `/ROOM/`; the page is the same.
     let path = match path.strip_suffix('/') {
-        Some(room) if !room.contains('/') => room,
+        Some(room) if !room.is_empty() && !room.contains('/') => room,
         Some(_) | None => path,
     };
     let segments: Vec<&str> = path.splitn(4, '/').collect();
@@ -134,4 +134,117 @@ fn label(text: &str) -> Option<String> {
         .collect();
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signalling::request::parse;
+
+    fn route_of(target: &str) -> Route {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        route(&parse(head.as_bytes()).unwrap().0)
+    }
+
+    fn room(name: &str) -> RoomName {
+        RoomName::parse(name).unwrap()
+    }
+
+    #[test]
+    fn each_url_of_ours_has_its_route() {
+        let cam = || room("cam.1");
+        let session = || Route::WhepSession {
+            room: cam(),
+            session: "abc-_9".into(),
+        };
+        let asset = |name: &str| Route::Asset { name: name.into() };
+        for (target, expected) in [
+            ("/", Route::Index),
+            ("/?x=1", Route::Index),
+            ("/cam.1", Route::Page { room: cam() }),
+            ("/cam.1?muted=1", Route::Page { room: cam() }),
+            ("/cam.1/", Route::Page { room: cam() }),
+            ("/cam%2e1", Route::Page { room: cam() }),
+            ("/assets/player.js", asset("player.js")),
+            ("/assets/a/b.js", asset("a/b.js")),
+            ("/assets/a/b/c/d.js", asset("a/b/c/d.js")),
+            ("/favicon.ico", asset("favicon.ico")),
+            ("/cam.1/whep", Route::WhepEndpoint { room: cam() }),
+            ("/whep/cam.1", Route::WhepEndpoint { room: cam() }),
+            ("/cam.1/whep/abc-_9", session()),
+            ("/v1/health", Route::Health),
+            ("/v1/rooms", Route::Rooms),
+            ("/v1/rooms/cam.1", Route::Room { room: cam() }),
+        ] {
+            assert_eq!(route_of(target), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_room_are_said_to_be() {
+        let long = format!("/{}", "a".repeat(129));
+        for target in [
+            "/a%20b",
+            "/%3Cscript%3E",
+            "/%C3%A9/whep",
+            "/whep/a%22",
+            "/a!/whep/abc",
+            "/v1/rooms/a%20b",
+            "/v1/ws",
+            "/v1/ws?roomID=",
+            "/v1/ws?roomID=a/b",
+            &long,
+        ] {
+            assert_eq!(route_of(target), Route::BadRoomName, "{target}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_not_found() {
+        let long = format!("/a/whep/{}", "x".repeat(65));
+        for target in [
+            "//",
+            "//a",
+            "/whep",
+            "/v1",
+            "/v1/",
+            "/v1/whep",
+            "/v1/rooms/a/b",
+            "/v2/a",
+            "/assets",
+            "/assets/",
+            "/a/b",
+            "/a/whep/",
+            "/a/whep/b/c",
+            "/a/whep/b%20c",
+            "/a/whep/b!",
+            &long,
+        ] {
+            assert_eq!(route_of(target), Route::NotFound, "{target}");
+        }
+    }
+
+    #[test]
+    fn names_of_viewers_are_cut_and_cleaned() {
+        let long = format!("/v1/ws?roomID=r&clientID={}", "x".repeat(99));
+        let Route::WebSocket {
+            client_id,
+            client_name,
+            ..
+        } = route_of(&long)
+        else {
+            panic!("no WebSocket");
+        };
+        assert_eq!(client_id.map(|id| id.len()), Some(64));
+        assert_eq!(client_name, None);
+
+        let route =
+            route_of("/v1/ws?clientName=+Zo%C3%AB%0d%0a%1b%5b2J%C2%85+&roomID=r&clientID=%0a");
+        let expected = Route::WebSocket {
+            room: room("r"),
+            client_id: None,
+            client_name: Some("Zo\u{eb}[2J".into()),
+        };
+        assert_eq!(route, expected);
+    }
 }

@@ -19,8 +19,9 @@ use super::request::WebSocketUpgrade;
 use super::response::HttpResponse;
 use crate::limits::{
     WEBSOCKET_BYTES_BURST, WEBSOCKET_BYTES_PER_SECOND, WEBSOCKET_CLOSE_WAIT,
-    WEBSOCKET_MESSAGE_BURST, WEBSOCKET_MESSAGE_BYTES_MAX, WEBSOCKET_MESSAGES_PER_SECOND,
-    WEBSOCKET_OUTPUT_BYTES_MAX, WEBSOCKET_PING_INTERVAL, WEBSOCKET_SILENCE_MAX,
+    WEBSOCKET_INPUT_BYTES_MAX, WEBSOCKET_MESSAGE_BURST, WEBSOCKET_MESSAGE_BYTES_MAX,
+    WEBSOCKET_MESSAGES_PER_SECOND, WEBSOCKET_OUTPUT_BYTES_MAX, WEBSOCKET_PING_INTERVAL,
+    WEBSOCKET_SILENCE_MAX,
 };
 
 /// Close codes (RFC 6455 §7.4.1 and its registry).
@@ -65,14 +66,15 @@ pub struct WebSocketSession {
 /// What a WebSocket wants.
 #[derive(Debug, PartialEq, Eq)]
 pub enum WsOutput {
-    /// Send these bytes. Leave it unpulled while the socket takes no more, or say so with
-    /// [`WebSocketSession::handle_backlog`]: what a viewer leaves unread is limited here.
+    /// Send these bytes, and say with [`WebSocketSession::handle_backlog`] how much of them the
+    /// socket did not take: what a viewer leaves unread is limited here.
     Transmit(Bytes),
     /// The viewer said this.
     Message(ClientMessage),
     /// The viewer said what is not understood; this tells it why ([`ServerMessage::Error`]).
     Invalid(String),
-    /// Close the connection when everything is sent. Said once; nothing follows.
+    /// Close the connection when everything is sent, or a second later (the viewer may be one that
+    /// reads nothing). Said once; nothing follows.
     Close {
         /// Close code, the peer's or ours.
         code: u16,
@@ -177,7 +179,8 @@ impl WebSocketSession {
             State::Closed { .. } | State::Over => return,
         }
         let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        if !self.bytes.take(count, now) {
+        let unread = self.pipe.incoming.len().saturating_add(bytes.len());
+        if unread > WEBSOCKET_INPUT_BYTES_MAX || !self.bytes.take(count, now) {
             self.fail(close_code::POLICY, "too many bytes in too short a time");
             return;
         }
@@ -240,7 +243,11 @@ impl WebSocketSession {
                 State::Open | State::Closing { .. } => match self.read(now) {
                     Reading::Output(output) => return output,
                     Reading::Again => {}
-                    Reading::Drained => return WsOutput::Timeout(self.deadline(now)),
+                    // Reading may have written the answer to a ping.
+                    Reading::Drained if self.pipe.outgoing.is_empty() => {
+                        return WsOutput::Timeout(self.deadline(now));
+                    }
+                    Reading::Drained => {}
                 },
                 State::Closed { code, reason } => {
                     self.state = State::Over;
@@ -471,3 +478,6 @@ impl Allowance {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -367,3 +367,6 @@ fn with_retry_after(response: HttpResponse, retry_after: Duration) -> HttpRespon
     let seconds = retry_after.as_millis().div_ceil(1_000).max(1);
     response.header("Retry-After", seconds.to_string())
 }
+
+#[cfg(test)]
+mod tests;
