@@ -137,26 +137,24 @@ pub const VIEWERS_PENDING_PER_ADDRESS_MAX: usize = 1_024;
 pub const ROOMS_MAX: usize = VIEWERS_MAX + RTMP_CONNECTIONS_MAX;
 /// Time for a core to make the SDP of a viewer; it takes milliseconds.
 pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
-/// Remote candidates taken from one viewer; browsers send fewer than 20.
-pub const VIEWER_CANDIDATES_MAX: u32 = 50;
 /// Local candidates offered to one viewer.
 pub const LOCAL_CANDIDATES_MAX: usize = 16;
-/// Longest chat text, in bytes: it is multiplied by the viewers of a room.
-pub const CHAT_TEXT_BYTES_MAX: usize = 2_000;
-/// Longest name shown beside a chat text, in characters.
-pub const CHAT_NAME_CHARS_MAX: usize = 64;
-/// Messages of one WebSocket that may come at once.
-pub const WEBSOCKET_MESSAGES_BURST: u32 = 50;
-/// Messages of one WebSocket in a second, after the burst.
-pub const WEBSOCKET_MESSAGES_PER_SECOND: u32 = 10;
 /// Viewers that the publisher's core carries more than the least loaded one before a room's
 /// next viewer goes there: a room on two cores costs one message per frame, so it is worth it
 /// only for a crowd.
 pub const SPILL_VIEWERS: usize = 32;
 /// Longest time between two looks at the clock when nothing is due.
 pub const CONTROL_IDLE: Duration = Duration::from_secs(60);
-/// Time beyond [`DRAIN_DEADLINE`] after which a core that has not reported is not waited for.
+/// Part of [`DRAIN_DEADLINE`] kept for what the cores say at the end of theirs.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// After which a WHEP player may ask again when nobody publishes.
+pub const RETRY_AFTER_OFFLINE: Duration = Duration::from_secs(3);
+/// After which a viewer may ask again when the server is full or stops.
+pub const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
+
+const _: () = assert!(VIEWERS_PENDING_PER_ADDRESS_MAX < VIEWERS_PENDING_MAX);
+const _: () = assert!(VIEWERS_PENDING_MAX < VIEWERS_MAX);
+const _: () = assert!(DRAIN_GRACE.as_nanos() < DRAIN_DEADLINE.as_nanos());
 
 // -- webhooks (src/webhook) --
 
