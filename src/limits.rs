@@ -46,9 +46,123 @@ pub const RTP_PAYLOAD_BYTES_MAX: usize = 1_200;
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Open HTTP connections from one address. Behind a proxy all viewers share one.
 pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// Largest request head, in bytes with the request line: browsers stay below 4 KiB.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1_024;
+/// Header fields of one request: browsers send about 20, a proxy adds a few.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Longest request target, in bytes: room, names and a token fit many times.
+pub const HTTP_TARGET_BYTES_MAX: usize = 8 * 1_024;
+/// `name=value` pairs in one query: our routes read at most five.
+pub const HTTP_QUERY_PAIRS_MAX: usize = 32;
+/// Largest request body, in bytes: an offer of a browser with every codec is about 10 KiB.
+pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1_024;
+/// Bytes kept of a peer that sends on while its request is answered: one whole request.
+pub const HTTP_INPUT_BYTES_MAX: usize = HTTP_HEAD_BYTES_MAX + HTTP_BODY_BYTES_MAX;
+/// Time for one whole request, head and body, however slowly it comes.
+pub const HTTP_REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Time that control has to answer; then the session says 503, so that no connection is stuck.
+pub const HTTP_RESPONSE_DEADLINE: Duration = Duration::from_secs(30);
+/// Time that a connection may rest between two requests.
+pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Requests on one connection; the last answer says `Connection: close`.
+pub const HTTP_REQUESTS_PER_CONNECTION_MAX: u32 = 100;
+/// ICE candidates taken of one viewer: a machine with many interfaces gathers about 20.
+pub const VIEWER_CANDIDATES_MAX: usize = 50;
+/// Longest ICE candidate line, in bytes: usual ones are about 120.
+pub const VIEWER_CANDIDATE_BYTES_MAX: usize = 512;
+/// Largest WebSocket message and frame from a viewer, in bytes: an answer is about 10 KiB.
+pub const WEBSOCKET_MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+/// Bytes waiting for a viewer that does not read; then it is closed with 1013.
+pub const WEBSOCKET_OUTPUT_BYTES_MAX: usize = 256 * 1_024;
+/// Messages a viewer may send at once: its answer and its candidates.
+pub const WEBSOCKET_MESSAGE_BURST: u32 = 50;
+/// Messages a second a viewer may send for long.
+pub const WEBSOCKET_MESSAGES_PER_SECOND: u32 = 10;
+/// Bytes a viewer may send at once, whatever they are: four of the largest messages.
+pub const WEBSOCKET_BYTES_BURST: u32 = 256 * 1_024;
+/// Bytes kept of a viewer while its messages wait to be read: the burst.
+pub const WEBSOCKET_INPUT_BYTES_MAX: usize = 256 * 1_024;
+/// Bytes a second a viewer may send for long.
+pub const WEBSOCKET_BYTES_PER_SECOND: u32 = 32 * 1_024;
+/// Time between two pings to a viewer.
+pub const WEBSOCKET_PING_INTERVAL: Duration = Duration::from_secs(10);
+/// Silence after which a viewer is dead: three pings.
+pub const WEBSOCKET_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Time that a viewer has to answer our close frame.
+pub const WEBSOCKET_CLOSE_WAIT: Duration = Duration::from_secs(3);
+/// Characters kept of a viewer's name and of its label.
+pub const VIEWER_NAME_CHARACTERS_MAX: usize = 64;
+/// Characters of one line of chat.
+pub const CHAT_CHARACTERS_MAX: usize = 2_000;
+
+const _: () = assert!(HTTP_TARGET_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
+const _: () = assert!(WEBSOCKET_MESSAGE_BYTES_MAX < WEBSOCKET_OUTPUT_BYTES_MAX);
 
 // -- transcoding (src/transcode) --
 
+/// Streams of one transcode worker: about twice what a core does in real time, so that more could
+/// only come late.
+pub const TRANSCODE_STREAMS_MAX: usize = 256;
+/// Largest AAC access unit, in bytes: 6,144 bits (14496-3 §4.5.3.1) for each of 8 channels.
+pub const AAC_UNIT_BYTES_MAX: usize = 6_144;
+/// Largest AudioSpecificConfig, in bytes: with a program config element and its longest comment.
+pub const AAC_CONFIG_BYTES_MAX: usize = 512;
+/// Units of a stream that fail to decode, with none before them that did not, until its viewers
+/// are told: a second of sound.
+pub const AAC_FAILURES_BEFORE_VERDICT: u64 = 50;
+/// Distance between a unit's time and where the sound before it ends that still counts as jitter:
+/// longer than one AAC frame at 44.1 kHz (23.2 ms), so that neither a publisher that rounds nor a
+/// single lost frame tears the sound, and less than the 45 ms of early sound that people notice
+/// (ITU-R BT.1359-1).
+pub const AUDIO_JITTER_MAX: Duration = Duration::from_millis(40);
+/// Longest gap that is filled with silence; after a longer one the timeline begins anew.
+pub const AUDIO_GAP_MAX: Duration = Duration::from_secs(2);
+/// Longest overlap that is left out; after a longer one the timeline begins anew.
+pub const AUDIO_OVERLAP_MAX: Duration = Duration::from_secs(1);
+/// Changes of a stream's format in a row: each makes a new decoder and resampler.
+pub const AUDIO_FORMAT_CHANGES_MAX: u32 = 8;
+/// Access units that earn a stream one more change of format: about five seconds.
+pub const AUDIO_UNITS_PER_FORMAT_CHANGE: u32 = 256;
+
 // -- control (src/control) --
 
+/// Viewers' sessions, the whole server; each holds about 100 KiB.
+pub const VIEWERS_MAX: usize = 10_000;
+/// Viewers that are not connected yet, the whole server: what a flood of joins may hold.
+pub const VIEWERS_PENDING_MAX: usize = 4_096;
+/// Viewers that are not connected yet, from one address. Behind a proxy all viewers share one,
+/// so it must allow a crowd that joins within a second.
+pub const VIEWERS_PENDING_PER_ADDRESS_MAX: usize = 1_024;
+/// Rooms: each has a publisher or a viewer, or is freed.
+pub const ROOMS_MAX: usize = VIEWERS_MAX + RTMP_CONNECTIONS_MAX;
+/// Time for a core to make the SDP of a viewer; it takes milliseconds.
+pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
+/// Remote candidates taken from one viewer; browsers send fewer than 20.
+pub const VIEWER_CANDIDATES_MAX: u32 = 50;
+/// Local candidates offered to one viewer.
+pub const LOCAL_CANDIDATES_MAX: usize = 16;
+/// Longest chat text, in bytes: it is multiplied by the viewers of a room.
+pub const CHAT_TEXT_BYTES_MAX: usize = 2_000;
+/// Longest name shown beside a chat text, in characters.
+pub const CHAT_NAME_CHARS_MAX: usize = 64;
+/// Messages of one WebSocket that may come at once.
+pub const WEBSOCKET_MESSAGES_BURST: u32 = 50;
+/// Messages of one WebSocket in a second, after the burst.
+pub const WEBSOCKET_MESSAGES_PER_SECOND: u32 = 10;
+/// Viewers that the publisher's core carries more than the least loaded one before a room's
+/// next viewer goes there: a room on two cores costs one message per frame, so it is worth it
+/// only for a crowd.
+pub const SPILL_VIEWERS: usize = 32;
+/// Longest time between two looks at the clock when nothing is due.
+pub const CONTROL_IDLE: Duration = Duration::from_secs(60);
+/// Time beyond [`DRAIN_DEADLINE`] after which a core that has not reported is not waited for.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
 // -- webhooks (src/webhook) --
+
+/// Events that wait for the webhook, in events of about 1 KiB.
+pub const WEBHOOK_OUTBOX_EVENTS_MAX: usize = 1_000;
+/// Attempts to deliver one event.
+pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
+/// Pause after the first failed attempt; it doubles after each.
+pub const WEBHOOK_RETRY_FIRST: Duration = Duration::from_secs(1);

@@ -1,3 +1,101 @@
-//! The rtmpeer program.
+//! The rtmpeer program: arguments, configuration, logging, start, wait, exit code.
 
-fn main() {}
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use rtmpeer::config::Config;
+use rtmpeer::runtime::interface_addresses;
+use rtmpeer::server::{Addresses, Server, StartError};
+
+/// The configuration cannot be used (sysexits.h, `EX_CONFIG`): restarting does not help.
+const EXIT_CONFIG: u8 = 78;
+/// The server could not start, or a part of it died.
+const EXIT_FAILURE: u8 = 1;
+
+/// Live video server: takes an RTMP publish and plays it in every browser over WebRTC, with sound.
+///
+/// Every configuration key can also be given by environment: RTMPEER_RTMP__LISTEN=0.0.0.0:1935
+/// sets rtmp.listen, RTMPEER_CORES=2 sets cores. The README lists all keys.
+#[derive(Debug, Parser)]
+#[command(name = "rtmpeer", version)]
+struct Arguments {
+    /// Configuration file (TOML). Without it: $RTMPEER_CONFIG, ./rtmpeer.toml,
+    /// /etc/rtmpeer/rtmpeer.toml, or the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(arguments.config.as_deref(), std::env::vars()) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_CONFIG, &error.to_string()),
+    };
+    if let Err(error) = rtmpeer::logging::init(config.log.level) {
+        return fail(EXIT_FAILURE, &format!("cannot log: {error}"));
+    }
+    let server = match Server::start(&config, true) {
+        Ok(server) => server,
+        Err(error @ StartError::Config { .. }) => return fail(EXIT_CONFIG, &error.to_string()),
+        Err(error) => return fail(EXIT_FAILURE, &error.to_string()),
+    };
+    greet(&config, &server);
+    if server.wait() {
+        log::info!("stopped");
+        return ExitCode::SUCCESS;
+    }
+    fail(EXIT_FAILURE, "a thread of the server died of a bug, please report the log above")
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a program that cannot go on")]
+fn fail(code: u8, text: &str) -> ExitCode {
+    eprintln!("rtmpeer: {text}");
+    ExitCode::from(code)
+}
+
+/// Says where to publish and where to watch.
+#[expect(clippy::print_stdout, reason = "what the first run is looked at for")]
+fn greet(config: &Config, server: &Server) {
+    let Addresses { rtmp, http, webrtc, metrics } = server.addresses();
+    let host = host_to_show(http);
+    let gso = if server.segments_max() > 1 { "on" } else { "off" };
+    let port = |address: SocketAddr, usual: u16| match address.port() {
+        port if port == usual => String::new(),
+        port => format!(":{port}"),
+    };
+    println!(
+        "rtmpeer {}  {} cores, UDP {} on all of them, GSO {gso}, receive buffer {} KiB",
+        env!("CARGO_PKG_VERSION"),
+        server.cores(),
+        webrtc.port(),
+        server.receive_buffer_bytes() / 1_024,
+    );
+    match &config.source {
+        Some(path) => println!("configuration  {}", path.display()),
+        None => println!("configuration  defaults (no file; the README lists the keys)"),
+    }
+    println!("publish  rtmp://{}{}/live   stream key: any room name", host_to_show(rtmp), port(rtmp, 1_935));
+    println!("watch    http://{host}{}/ROOM", port(http, 80));
+    println!("WHEP     http://{host}{}/ROOM/whep", port(http, 80));
+    println!("metrics  http://{}{}/metrics", host_to_show(metrics), port(metrics, 80));
+    if rtmp.ip().is_unspecified() {
+        println!("note     no stream keys are configured: whoever reaches the RTMP port may publish");
+    }
+}
+
+/// An address that people can type: the machine's own when it listens on all.
+fn host_to_show(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        _ => interface_addresses()
+            .into_iter()
+            .find(IpAddr::is_ipv4)
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    };
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}

@@ -1,1 +1,368 @@
-//! stub
+//! One core's publishers, rooms and viewers: joins the protocol modules, which do not know each
+//! other. Pure: sockets, clocks and threads are `runtime`'s.
+//!
+//! The shell hands in bytes, datagrams and messages, then calls [`Engine::poll_output`] until it
+//! says [`EngineOutput::Timeout`]. Viewers are served one at a time there, so a keyframe for a
+//! thousand viewers is never in memory a thousand times.
+
+mod deadlines;
+mod guard;
+mod publishers;
+mod rooms;
+mod viewers;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub use crate::webrtc::{Certificate, SendBatch, Train};
+use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
+use crate::media::time::Timebase;
+use crate::messages::{
+    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerEnd,
+};
+use crate::metrics::CoreCounters;
+use crate::webrtc::{Demux, DropReason, Route, ViewerError, ViewerFactory};
+use deadlines::Deadlines;
+use publishers::Publisher;
+use rooms::RoomState;
+use viewers::ViewerState;
+
+/// When nothing waits for anything: wake this often all the same, to show the watchdog life.
+const IDLE_WAKE: Duration = Duration::from_secs(1);
+
+/// What the shell is to do.
+#[derive(Debug)]
+pub enum EngineOutput {
+    /// Send the datagrams of [`Engine::batch`], then call [`Engine::batch_sent`].
+    Datagrams,
+    /// Write to a publisher's connection.
+    Tcp {
+        /// Whose.
+        publisher: PublisherId,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Close a publisher's connection once all was written.
+    CloseTcp {
+        /// Whose.
+        publisher: PublisherId,
+    },
+    /// A message for control.
+    Control(ControlMsg),
+    /// A message for another core's engine.
+    Core {
+        /// Which core.
+        to: CoreId,
+        /// The message.
+        message: CoreMsg,
+    },
+    /// Media for another core. If its mailbox is full, call [`Engine::media_refused`].
+    Media {
+        /// Which core.
+        to: CoreId,
+        /// The message.
+        message: MediaMsg,
+    },
+    /// Work for the transcode worker of this publisher.
+    Transcode {
+        /// Whose audio.
+        publisher: PublisherId,
+        /// The message.
+        message: TranscodeMsg,
+    },
+    /// Nothing more until input or this moment.
+    Timeout(Instant),
+}
+
+/// What has a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Publisher(PublisherId),
+    Viewer(ViewerId),
+    Drain,
+}
+
+/// How an engine is made.
+#[derive(Debug)]
+pub struct EngineConfig {
+    /// The core it runs on.
+    pub core: CoreId,
+    /// How many cores there are.
+    pub cores: u16,
+    /// The server's clock.
+    pub timebase: Timebase,
+    /// The process's DTLS certificate.
+    pub certificate: Certificate,
+    /// Where its secrets come from.
+    pub ids: IdSource,
+    /// Where it counts.
+    pub counters: Arc<CoreCounters>,
+}
+
+/// One core's work. See the module's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    core: CoreId,
+    timebase: Timebase,
+    factory: ViewerFactory,
+    demux: Demux,
+    publishers: BTreeMap<PublisherId, Publisher>,
+    rooms: BTreeMap<RoomId, RoomState>,
+    viewers: BTreeMap<ViewerId, ViewerState>,
+    deadlines: Deadlines<Timer>,
+    dirty_publishers: VecDeque<PublisherId>,
+    dirty_viewers: VecDeque<ViewerId>,
+    outputs: VecDeque<EngineOutput>,
+    batch: SendBatch,
+    counters: Arc<CoreCounters>,
+    draining: bool,
+    drained_told: bool,
+}
+
+impl Engine {
+    /// An engine without sessions.
+    ///
+    /// # Errors
+    /// If the cryptography library refuses to work.
+    pub fn new(config: EngineConfig) -> Result<Self, ViewerError> {
+        let EngineConfig { core, cores, timebase, certificate, ids, counters } = config;
+        Ok(Self {
+            core,
+            timebase,
+            factory: ViewerFactory::new(core, certificate, timebase, ids)?,
+            demux: Demux::new(core, cores),
+            publishers: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            viewers: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            dirty_publishers: VecDeque::new(),
+            dirty_viewers: VecDeque::new(),
+            outputs: VecDeque::new(),
+            batch: SendBatch::default(),
+            counters,
+            draining: false,
+            drained_told: false,
+        })
+    }
+
+    /// Takes a message from control, or a datagram that another core forwards.
+    pub fn handle_message(&mut self, message: CoreMsg, now: Instant) {
+        match message {
+            CoreMsg::PublishAccepted { publisher, room, name, epoch, links } => {
+                self.publish_accepted(publisher, room, name, epoch, &links, now);
+            }
+            CoreMsg::PublishRejected { publisher, rejection } => {
+                self.publish_rejected(publisher, rejection, now);
+            }
+            CoreMsg::ClosePublisher { publisher } => self.close_publisher(publisher, now),
+            CoreMsg::AddViewer { viewer, room, name, begin, candidates, profile_level_id } => {
+                let join = viewers::Join { viewer, room, name, begin, candidates, profile_level_id };
+                self.add_viewer(join, now);
+            }
+            CoreMsg::ViewerAnswer { viewer, sdp } => self.viewer_answer(viewer, &sdp, now),
+            CoreMsg::AddCandidate { viewer, candidate } => {
+                self.add_candidate(viewer, &candidate, now);
+            }
+            CoreMsg::RemoveViewer { viewer } => self.remove_viewer(viewer, ViewerEnd::Left, now),
+            CoreMsg::LinkRoom { room, to } => self.link_room(room, to),
+            CoreMsg::UnlinkRoom { room, to } => self.unlink_room(room, to),
+            CoreMsg::Drain { deadline } => self.drain(deadline, now),
+            CoreMsg::Datagram { from, to, data } => self.handle_datagram(from, to, &data, now),
+        }
+        self.check_invariants();
+    }
+
+    /// Takes media of a room that another core publishes.
+    pub fn handle_media(&mut self, message: MediaMsg) {
+        match message {
+            MediaMsg::Frame { room, frame } => self.push_frame(room, frame),
+            MediaMsg::Ended { room, epoch: _ } => {
+                if let Some(state) = self.rooms.get_mut(&room) {
+                    state.room.end();
+                }
+            }
+        }
+    }
+
+    /// Takes what a transcode worker made.
+    pub fn handle_transcoded(&mut self, reply: TranscodeReply, now: Instant) {
+        match reply {
+            TranscodeReply::Packet { publisher, pts, data, received } => {
+                self.push_audio(publisher, pts, data, received);
+            }
+            TranscodeReply::Unplayable { publisher, text } => {
+                self.audio_unplayable(publisher, text, now);
+            }
+        }
+    }
+
+    /// Takes one datagram from the socket.
+    pub fn handle_datagram(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+    ) {
+        self.counters.datagrams_in.inc();
+        match self.demux.route(from, datagram, now) {
+            Route::Viewer(viewer) => self.viewer_datagram(viewer, from, to, datagram, now),
+            Route::Candidate(viewer) => {
+                if self.bind_candidate(viewer, from, to, datagram, now) {
+                    self.viewer_datagram(viewer, from, to, datagram, now);
+                }
+            }
+            Route::OtherCore(core) => {
+                self.counters.datagrams_forwarded.inc();
+                let data = Bytes::copy_from_slice(datagram);
+                let message = CoreMsg::Datagram { from, to, data };
+                self.outputs.push_back(EngineOutput::Core { to: core, message });
+            }
+            Route::Drop(reason) => self.count_dropped(reason),
+        }
+    }
+
+    /// Does what has come due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.deadlines.pop_due(now) {
+            match timer {
+                Timer::Publisher(publisher) => self.publisher_timeout(publisher, now),
+                Timer::Viewer(viewer) => self.viewer_timeout(viewer, now),
+                Timer::Drain => self.close_everything(now),
+            }
+        }
+    }
+
+    /// Gives the next thing to do; call until [`EngineOutput::Timeout`] after any `handle_*`.
+    pub fn poll_output(&mut self, now: Instant) -> EngineOutput {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return output;
+            }
+            if let Some(publisher) = self.dirty_publishers.pop_front() {
+                self.serve_publisher(publisher, now);
+                continue;
+            }
+            if self.batch.is_full() {
+                return EngineOutput::Datagrams;
+            }
+            if let Some(viewer) = self.dirty_viewers.pop_front() {
+                self.serve_viewer(viewer, now);
+                continue;
+            }
+            if !self.batch.is_empty() {
+                return EngineOutput::Datagrams;
+            }
+            if self.drained() {
+                self.drained_told = true;
+                return EngineOutput::Control(ControlMsg::Drained { core: self.core });
+            }
+            return EngineOutput::Timeout(self.deadlines.next().unwrap_or(now + IDLE_WAKE));
+        }
+    }
+
+    /// The datagrams to send.
+    #[must_use]
+    pub fn batch(&self) -> &SendBatch {
+        &self.batch
+    }
+
+    /// The datagrams were sent, or dropped.
+    pub fn batch_sent(&mut self) {
+        self.batch.clear();
+    }
+
+    /// Another core's media mailbox was full: its viewers go on at the next keyframe.
+    pub fn media_refused(&mut self, to: CoreId, message: &MediaMsg) {
+        self.counters.media_mailbox_drops.inc();
+        let room = match message {
+            MediaMsg::Frame { room, .. } | MediaMsg::Ended { room, .. } => room,
+        };
+        if let Some(cursor) = self.rooms.get_mut(room).and_then(|state| state.links.get_mut(&to)) {
+            cursor.await_key();
+        }
+    }
+
+    /// Number of publishers, rooms and viewers, for metrics and tests.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        (self.publishers.len(), self.rooms.len(), self.viewers.len())
+    }
+
+    fn control(&mut self, message: ControlMsg) {
+        self.outputs.push_back(EngineOutput::Control(message));
+    }
+
+    fn drain(&mut self, deadline: Instant, now: Instant) {
+        self.draining = true;
+        if deadline > now {
+            self.deadlines.set(Timer::Drain, deadline);
+        }
+        self.close_everything(now);
+    }
+
+    fn close_everything(&mut self, now: Instant) {
+        let publishers: Vec<_> = self.publishers.keys().copied().collect();
+        for publisher in publishers {
+            self.close_publisher(publisher, now);
+        }
+        let viewers: Vec<_> = self.viewers.keys().copied().collect();
+        for viewer in viewers {
+            self.remove_viewer(viewer, ViewerEnd::Closed, now);
+        }
+    }
+
+    fn drained(&self) -> bool {
+        self.draining
+            && !self.drained_told
+            && self.publishers.is_empty()
+            && self.viewers.is_empty()
+    }
+
+    fn count_dropped(&self, reason: DropReason) {
+        let counters = &self.counters;
+        match reason {
+            DropReason::Length | DropReason::Kind | DropReason::Malformed => {
+                counters.datagrams_dropped_malformed.inc();
+            }
+            DropReason::UnknownAddress | DropReason::UnknownUfrag => {
+                counters.datagrams_dropped_unknown.inc();
+            }
+            DropReason::RateLimited => counters.datagrams_dropped_limit.inc(),
+        }
+    }
+
+    /// Holds in every state between calls; a debug build stops where it does not.
+    fn check_invariants(&self) {
+        if cfg!(debug_assertions) {
+            for (id, state) in &self.viewers {
+                let room = self.rooms.get(&state.room);
+                debug_assert!(room.is_some_and(|room| room.viewers.contains(id)));
+            }
+            for (id, state) in &self.rooms {
+                debug_assert!(!state.is_unused(), "room {id} is kept for nobody");
+                for viewer in &state.viewers {
+                    debug_assert!(self.viewers.contains_key(viewer));
+                }
+            }
+            debug_assert!(!self.viewers.is_empty() || self.demux.is_empty());
+        }
+    }
+}
+
+/// How a closed RTMP session is called elsewhere.
+fn publish_end(reason: &crate::rtmp::CloseReason) -> PublishEnd {
+    use crate::rtmp::CloseReason;
+    match reason {
+        CloseReason::PeerClosed => PublishEnd::Finished,
+        CloseReason::Reset => PublishEnd::Reset,
+        CloseReason::Idle | CloseReason::SetupTimeout => PublishEnd::Idle,
+        CloseReason::Protocol(_) => PublishEnd::Protocol,
+        CloseReason::Rejected => PublishEnd::Rejected,
+        CloseReason::Closed => PublishEnd::Closed,
+    }
+}

@@ -1,1 +1,26 @@
-//! stub
+//! One stream's sound, from AAC (14496-3) to Opus (RFC 6716), and one worker's streams.
+//!
+//! ```text
+//! access unit ─▶ decoder ─▶ PCM ─▶ resampler ─▶ 48 kHz ─▶ packetizer ─▶ Opus, 20 ms
+//!        pts ──▶ timeline: trims the resampler, asks for silence, leaves samples out
+//! ```
+//!
+//! All of it is pure: no clock, no thread. `runtime` owns the worker threads that run it.
+
+mod audio;
+mod decoder;
+mod error;
+mod packetizer;
+mod resample;
+mod timeline;
+mod worker;
+
+pub use audio::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeStats};
+pub use error::TranscodeError;
+pub use worker::Transcoder;
+
+#[cfg(test)]
+mod tests;
+
+/// Channels of everything behind the decoder: mono is heard on both sides.
+const CHANNELS: usize = 2;

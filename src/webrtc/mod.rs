@@ -1,1 +1,7 @@
 //! stub
+
+pub mod batch;
+pub mod demux;
+pub mod rtcp;
+pub mod rtp;
+pub mod srtp;

@@ -1,0 +1,133 @@
+//! A room on this core: its media, its viewers, and the cores it is linked to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Engine, EngineOutput};
+use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, ViewerId};
+use crate::media::frame::{FrameSet, TrackKind};
+use crate::messages::MediaMsg;
+use crate::room::{Cursor, Room};
+
+/// A room on this core. Kept while it is published here or watched from here.
+#[derive(Debug)]
+pub(super) struct RoomState {
+    pub(super) name: RoomName,
+    pub(super) room: Room,
+    /// Who publishes it, if that is on this core.
+    pub(super) publisher: Option<PublisherId>,
+    /// This core's viewers.
+    pub(super) viewers: BTreeSet<ViewerId>,
+    /// Cores with viewers of it, while it is published here.
+    pub(super) links: BTreeMap<CoreId, Cursor>,
+    /// Who is served first, so that nobody is always the last.
+    first: Option<ViewerId>,
+}
+
+impl RoomState {
+    pub(super) fn new(name: RoomName) -> Self {
+        Self {
+            name,
+            room: Room::default(),
+            publisher: None,
+            viewers: BTreeSet::new(),
+            links: BTreeMap::new(),
+            first: None,
+        }
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.publisher.is_none() && self.viewers.is_empty()
+    }
+
+    /// Whether anybody takes its frames.
+    pub(super) fn is_watched(&self) -> bool {
+        !self.viewers.is_empty() || !self.links.is_empty()
+    }
+
+    /// Its viewers, beginning with another one each time.
+    fn viewers_in_turn(&mut self) -> impl Iterator<Item = ViewerId> {
+        let from = self.first.unwrap_or(ViewerId(0));
+        let after = self.viewers.range(from..).nth(1).or_else(|| self.viewers.first());
+        self.first = after.copied();
+        let begin = self.first.unwrap_or(from);
+        self.viewers.range(begin..).chain(self.viewers.range(..begin)).copied()
+    }
+}
+
+impl Engine {
+    pub(super) fn room_entry(&mut self, room: RoomId, name: &RoomName) -> &mut RoomState {
+        self.rooms.entry(room).or_insert_with(|| RoomState::new(name.clone()))
+    }
+
+    pub(super) fn free_room_if_unused(&mut self, room: RoomId) {
+        if self.rooms.get(&room).is_some_and(RoomState::is_unused) {
+            self.rooms.remove(&room);
+        }
+    }
+
+    /// Adds a frame to a room and marks everybody who takes it.
+    pub(super) fn push_frame(&mut self, room: RoomId, frame: Arc<FrameSet>) {
+        let Some(state) = self.rooms.get_mut(&room) else { return };
+        let track = frame.track;
+        let taken = state.room.push(frame);
+        match (track, taken) {
+            (TrackKind::Video, true) => self.counters.video_frames.inc(),
+            (TrackKind::Audio, true) => self.counters.audio_frames.inc(),
+            (TrackKind::Video, false) => self.counters.video_frames_refused.inc(),
+            (TrackKind::Audio, false) => self.counters.audio_frames_refused.inc(),
+        }
+        if !taken {
+            return;
+        }
+        for viewer in state.viewers_in_turn() {
+            if let Some(viewer_state) = self.viewers.get_mut(&viewer) {
+                viewer_state.mark(viewer, &mut self.dirty_viewers);
+            }
+        }
+        self.feed_links(room);
+    }
+
+    pub(super) fn link_room(&mut self, room: RoomId, to: CoreId) {
+        let Some(state) = self.rooms.get_mut(&room) else { return };
+        let Some(publisher) = state.publisher else { return };
+        let cursor = state.room.join();
+        state.links.entry(to).or_insert(cursor);
+        self.feed_links(room);
+        self.update_transcoding(publisher);
+    }
+
+    pub(super) fn unlink_room(&mut self, room: RoomId, to: CoreId) {
+        let Some(state) = self.rooms.get_mut(&room) else { return };
+        state.links.remove(&to);
+        if let Some(publisher) = state.publisher {
+            self.update_transcoding(publisher);
+        }
+    }
+
+    /// Ends the publish of a room on this core: nothing cached is shown as live any more.
+    pub(super) fn end_room(&mut self, room: RoomId, epoch: Epoch) {
+        let Some(state) = self.rooms.get_mut(&room) else { return };
+        state.room.end();
+        state.publisher = None;
+        for to in std::mem::take(&mut state.links).into_keys() {
+            let message = MediaMsg::Ended { room, epoch };
+            self.outputs.push_back(EngineOutput::Media { to, message });
+        }
+        self.free_room_if_unused(room);
+    }
+
+    /// Gives linked cores what they have not got yet.
+    fn feed_links(&mut self, room: RoomId) {
+        let Some(state) = self.rooms.get_mut(&room) else { return };
+        for (&to, cursor) in &mut state.links {
+            for track in [TrackKind::Video, TrackKind::Audio] {
+                while let Some(delivery) = state.room.next(cursor, track) {
+                    cursor.advance(&delivery.frame);
+                    let message = MediaMsg::Frame { room, frame: delivery.frame };
+                    self.outputs.push_back(EngineOutput::Media { to, message });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Viewers of this core: their peer connection, and what they get of their room.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::guard::guarded;
+use super::{Engine, Timer};
+use crate::ids::{RoomId, RoomName, ViewerId};
+use crate::media::frame::{FrameSet, TrackKind};
+use crate::messages::{ControlMsg, ViewerBegin, ViewerEnd};
+use crate::room::Cursor;
+use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput};
+
+/// One viewer and how far it has got.
+#[derive(Debug)]
+pub(super) struct ViewerState {
+    viewer: Viewer,
+    pub(super) room: RoomId,
+    cursor: Cursor,
+    /// Whether media flows: connected, and heard of lately.
+    live: bool,
+    /// The video frame that is partly sent.
+    pending: Option<Arc<FrameSet>>,
+    dirty: bool,
+}
+
+impl ViewerState {
+    /// Puts it into the queue of those to serve, once.
+    pub(super) fn mark(&mut self, id: ViewerId, queue: &mut VecDeque<ViewerId>) {
+        if !self.dirty {
+            self.dirty = true;
+            queue.push_back(id);
+        }
+    }
+}
+
+/// A viewer that comes in.
+#[derive(Debug)]
+pub(super) struct Join {
+    pub(super) viewer: ViewerId,
+    pub(super) room: RoomId,
+    pub(super) name: RoomName,
+    pub(super) begin: ViewerBegin,
+    pub(super) candidates: Vec<SocketAddr>,
+    pub(super) profile_level_id: Option<[u8; 3]>,
+}
+
+impl Engine {
+    pub(super) fn add_viewer(&mut self, join: Join, now: Instant) {
+        let id = join.viewer;
+        let made = guarded(|| self.negotiate(&join, now));
+        let (viewer, sdp) = match made {
+            Some(Ok(made)) => made,
+            Some(Err(error)) => {
+                log::info!("viewer refused: {error} room={} viewer={id}", join.name);
+                self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Err(error.to_string()) });
+                return;
+            }
+            None => {
+                self.counters.panics.inc();
+                let text = "the offer could not be handled: this is a bug of the server".into();
+                self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Err(text) });
+                return;
+            }
+        };
+        self.demux.register(viewer.ufrag(), id);
+        let room = self.room_entry(join.room, &join.name);
+        room.viewers.insert(id);
+        let cursor = room.room.join();
+        let publisher = room.publisher;
+        let mut state =
+            ViewerState { viewer, room: join.room, cursor, live: false, pending: None, dirty: false };
+        state.mark(id, &mut self.dirty_viewers);
+        self.viewers.insert(id, state);
+        if let Some(publisher) = publisher {
+            self.update_transcoding(publisher);
+        }
+        self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Ok(sdp) });
+    }
+
+    fn negotiate(&mut self, join: &Join, now: Instant) -> Result<(Viewer, String), ViewerError> {
+        let Join { viewer, candidates, profile_level_id, .. } = join;
+        match &join.begin {
+            ViewerBegin::Offer(offer) => {
+                self.factory.answer(*viewer, offer, candidates, *profile_level_id, now)
+            }
+            ViewerBegin::SendOffer => {
+                self.factory.offer(*viewer, candidates, *profile_level_id, now)
+            }
+        }
+    }
+
+    pub(super) fn viewer_answer(&mut self, id: ViewerId, sdp: &str, now: Instant) {
+        self.negotiation_step(id, |viewer| viewer.accept_answer(sdp, now));
+    }
+
+    pub(super) fn add_candidate(&mut self, id: ViewerId, candidate: &str, now: Instant) {
+        self.negotiation_step(id, |viewer| viewer.add_candidate(candidate, now));
+    }
+
+    /// Runs a step that the viewer may have got wrong: it is told, and its session goes on.
+    fn negotiation_step(
+        &mut self,
+        id: ViewerId,
+        step: impl FnOnce(&mut Viewer) -> Result<(), ViewerError>,
+    ) {
+        let Some(result) = self.with_viewer(id, step) else { return };
+        if let Err(error) = result {
+            log::debug!("viewer's message refused: {error} viewer={id}");
+            self.control(ControlMsg::ViewerComplaint { viewer: id, text: error.to_string() });
+        }
+    }
+
+    pub(super) fn remove_viewer(&mut self, id: ViewerId, reason: ViewerEnd, now: Instant) {
+        let Some(state) = self.viewers.get_mut(&id) else { return };
+        // A panic here changes nothing: the viewer goes either way.
+        if guarded(|| state.viewer.close(now, &mut self.batch)).is_none() {
+            self.counters.panics.inc();
+        }
+        self.forget_viewer(id, reason);
+    }
+
+    /// Whether a STUN request from a new address is the viewer's own; if so it is remembered.
+    pub(super) fn bind_candidate(
+        &mut self,
+        id: ViewerId,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+    ) -> bool {
+        let verified = self.with_viewer(id, |viewer| viewer.verify_stun(from, to, datagram, now));
+        let bound = verified == Some(true) && self.demux.bind(from, id, now);
+        if !bound {
+            self.counters.datagrams_dropped_unknown.inc();
+        }
+        bound
+    }
+
+    /// Gives a viewer a datagram, and takes at once what it makes of it.
+    pub(super) fn viewer_datagram(
+        &mut self,
+        id: ViewerId,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+    ) {
+        if self.with_viewer(id, |viewer| viewer.handle_datagram(from, to, datagram, now)).is_some() {
+            self.drain_viewer(id, now);
+        }
+    }
+
+    pub(super) fn viewer_timeout(&mut self, id: ViewerId, now: Instant) {
+        self.with_viewer(id, |viewer| viewer.handle_timeout(now));
+    }
+
+    /// Takes a viewer's outputs and sends it the frames it has not got yet, as far as pacing and
+    /// the batch allow.
+    pub(super) fn serve_viewer(&mut self, id: ViewerId, now: Instant) {
+        let Some(state) = self.viewers.get_mut(&id) else { return };
+        state.dirty = false;
+        if !self.drain_viewer(id, now) {
+            return;
+        }
+        if guarded(|| self.send_frames(id, now)).is_none() {
+            self.drop_viewer_for_bug(id);
+        }
+    }
+
+    fn send_frames(&mut self, id: ViewerId, now: Instant) {
+        let Some(state) = self.viewers.get_mut(&id) else { return };
+        let Some(room) = self.rooms.get(&state.room) else { return };
+        if !state.live {
+            return;
+        }
+        while let Some(delivery) = room.room.next(&state.cursor, TrackKind::Audio) {
+            state.viewer.send(&delivery.frame, now, &mut self.batch);
+            state.cursor.advance(&delivery.frame);
+        }
+        loop {
+            if self.batch.is_full() {
+                state.mark(id, &mut self.dirty_viewers);
+                return;
+            }
+            let frame = match state.pending.take() {
+                Some(frame) => frame,
+                None => {
+                    let Some(delivery) = room.room.next(&state.cursor, TrackKind::Video) else {
+                        return;
+                    };
+                    if let Some(newest) = &delivery.burst_to {
+                        state.viewer.begin_burst(&delivery.frame, newest, now);
+                    }
+                    state.cursor.advance(&delivery.frame);
+                    delivery.frame
+                }
+            };
+            if let Sent::Paced(at) = state.viewer.send(&frame, now, &mut self.batch) {
+                state.pending = Some(frame);
+                self.deadlines.set_earlier(Timer::Viewer(id), at);
+                return;
+            }
+        }
+    }
+
+    /// Takes a viewer's outputs until it is idle. `false`: the viewer is gone.
+    fn drain_viewer(&mut self, id: ViewerId, now: Instant) -> bool {
+        loop {
+            let Some(state) = self.viewers.get_mut(&id) else { return false };
+            let batch = &mut self.batch;
+            let Some(output) = guarded(|| state.viewer.poll_output(now, batch)) else {
+                self.drop_viewer_for_bug(id);
+                return false;
+            };
+            match output {
+                ViewerOutput::Event(event) => self.viewer_event(id, event, now),
+                ViewerOutput::Timeout(at) => {
+                    self.deadlines.set(Timer::Viewer(id), at);
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn viewer_event(&mut self, id: ViewerId, event: ViewerEvent, now: Instant) {
+        let Some(state) = self.viewers.get_mut(&id) else { return };
+        match event {
+            ViewerEvent::Connected => {
+                state.live = true;
+                if let Some(room) = self.rooms.get(&state.room) {
+                    state.cursor = room.room.join();
+                }
+                state.mark(id, &mut self.dirty_viewers);
+                self.control(ControlMsg::ViewerConnected { viewer: id });
+            }
+            ViewerEvent::Silent => {
+                log::debug!("viewer is silent, media stops viewer={id}");
+                state.live = false;
+                state.pending = None;
+            }
+            ViewerEvent::Back => {
+                state.live = true;
+                if let Some(room) = self.rooms.get(&state.room) {
+                    state.cursor = room.room.join();
+                }
+                state.mark(id, &mut self.dirty_viewers);
+            }
+            ViewerEvent::KeyframeWanted => {
+                self.counters.plis.inc();
+                // RTMP has no keyframe request: the newest cached one is all there is.
+                state.cursor.await_key();
+                state.pending = None;
+                state.mark(id, &mut self.dirty_viewers);
+            }
+            ViewerEvent::Resend { track, sequence } => self.resend(id, track, sequence, now),
+            ViewerEvent::Ended(reason) => self.forget_viewer(id, reason),
+        }
+    }
+
+    fn resend(&mut self, id: ViewerId, track: TrackKind, sequence: u64, now: Instant) {
+        let Some(state) = self.viewers.get_mut(&id) else { return };
+        let Some(room) = self.rooms.get(&state.room) else { return };
+        let Some((frame, packet)) = room.room.ring(track).packet(sequence) else { return };
+        let batch = &mut self.batch;
+        if guarded(|| state.viewer.resend(frame, packet, now, batch)).is_none() {
+            self.drop_viewer_for_bug(id);
+            return;
+        }
+        self.counters.resends.inc();
+    }
+
+    fn with_viewer<R>(&mut self, id: ViewerId, step: impl FnOnce(&mut Viewer) -> R) -> Option<R> {
+        let state = self.viewers.get_mut(&id)?;
+        let Some(result) = guarded(|| step(&mut state.viewer)) else {
+            self.drop_viewer_for_bug(id);
+            return None;
+        };
+        if let Some(state) = self.viewers.get_mut(&id) {
+            state.mark(id, &mut self.dirty_viewers);
+        }
+        Some(result)
+    }
+
+    fn drop_viewer_for_bug(&mut self, id: ViewerId) {
+        self.counters.panics.inc();
+        log::error!("a bug ended a viewer's session, please report it viewer={id}");
+        self.forget_viewer(id, ViewerEnd::Failed);
+    }
+
+    fn forget_viewer(&mut self, id: ViewerId, reason: ViewerEnd) {
+        let Some(state) = self.viewers.remove(&id) else { return };
+        self.demux.remove(id);
+        self.deadlines.remove(Timer::Viewer(id));
+        if let Some(room) = self.rooms.get_mut(&state.room) {
+            room.viewers.remove(&id);
+            if let Some(publisher) = room.publisher {
+                self.update_transcoding(publisher);
+            }
+        }
+        self.free_room_if_unused(state.room);
+        self.control(ControlMsg::ViewerLeft { viewer: id, reason });
+    }
+}

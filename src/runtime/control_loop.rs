@@ -1,0 +1,445 @@
+//! The control thread's poll loop: listeners, HTTP and WebSocket connections, signals, and
+//! [`Control`]. Frames never pass through it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use super::core_loop::CoreMail;
+use super::http_conn::HttpConn;
+use super::mailbox::{Doorbell, Mailbox, Postbox};
+use super::watchdog::{Heartbeat, Watchdog};
+use super::{clock, process};
+use crate::control::{Control, ControlOutput};
+use crate::ids::ConnId;
+use crate::limits::{DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, MESSAGES_PER_TURN};
+use crate::messages::ControlMsg;
+use crate::metrics::{ControlCounters, CoreCounters, Page, TranscodeCounters, WebhookCounters};
+use crate::webhook::WebhookEvent;
+
+const DOORBELL: Token = super::core_loop::DOORBELL;
+const SIGNALS: Token = Token(1);
+const RTMP: Token = Token(2);
+const HTTP: Token = Token(3);
+const METRICS: Token = Token(4);
+/// Tokens of connections begin here; a connection's id is added.
+const FIRST_CONNECTION: u64 = 16;
+/// Events taken from one poll.
+const EVENTS_PER_TURN: usize = 512;
+/// Connections accepted from one listener in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long not to accept after the process ran out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// What comes to control's mailbox.
+#[derive(Debug)]
+pub enum ControlMail {
+    /// A message for [`Control`].
+    Message(ControlMsg),
+    /// Drain, then end.
+    Stop,
+}
+
+/// The sockets that accept connections, bound and listening.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For publishers.
+    pub rtmp: TcpListener,
+    /// For viewers.
+    pub http: TcpListener,
+    /// For the operator.
+    pub metrics: TcpListener,
+}
+
+/// Every thread's counters but control's own.
+#[derive(Debug)]
+pub struct AllCounters {
+    /// Each core's.
+    pub cores: Vec<Arc<CoreCounters>>,
+    /// Each transcode worker's.
+    pub workers: Vec<Arc<TranscodeCounters>>,
+    /// The webhook thread's.
+    pub webhook: Arc<WebhookCounters>,
+}
+
+impl AllCounters {
+    fn page(&self, control: &ControlCounters) -> String {
+        let page = Page {
+            version: env!("CARGO_PKG_VERSION"),
+            process: process::usage(),
+            cores: &self.cores,
+            workers: &self.workers,
+            control,
+            webhook: &self.webhook,
+        };
+        page.render()
+    }
+}
+
+/// What the control loop is made of.
+#[derive(Debug)]
+pub struct ControlLoopConfig {
+    /// The decisions.
+    pub control: Control,
+    /// The sockets.
+    pub listeners: Listeners,
+    /// The poll its doorbell belongs to.
+    pub poll: Poll,
+    /// Its doorbell.
+    pub doorbell: Doorbell,
+    /// Its mailbox.
+    pub mailbox: Mailbox<ControlMail>,
+    /// The way to every core.
+    pub cores: Vec<Postbox<CoreMail>>,
+    /// The way to the webhook thread.
+    pub webhooks: Option<Postbox<WebhookEvent>>,
+    /// Whose figures the metrics page shows.
+    pub counters: AllCounters,
+    /// Its sign of life.
+    pub heartbeat: Heartbeat,
+    /// The service manager.
+    pub watchdog: Watchdog,
+    /// Whether SIGTERM and SIGINT stop this loop.
+    pub handle_signals: bool,
+}
+
+/// The control loop.
+#[derive(Debug)]
+pub struct ControlLoop {
+    io: ControlLoopConfig,
+    connections: BTreeMap<ConnId, HttpConn>,
+    /// Connections to look at in this turn.
+    active: BTreeSet<ConnId>,
+    next_connection: u64,
+    mail_waits: bool,
+    signals: Option<Signals>,
+    /// Listeners that may hold more connections.
+    accepting: BTreeSet<Token>,
+    accept_again: Option<Instant>,
+    stop_by: Option<Instant>,
+    signals_seen: u32,
+}
+
+impl ControlLoop {
+    /// A loop that is ready to run.
+    ///
+    /// # Errors
+    /// When a socket or the signals cannot be registered.
+    pub fn new(mut config: ControlLoopConfig) -> io::Result<Self> {
+        let registry = config.poll.registry();
+        let listeners = &mut config.listeners;
+        registry.register(&mut listeners.rtmp, RTMP, Interest::READABLE)?;
+        registry.register(&mut listeners.http, HTTP, Interest::READABLE)?;
+        registry.register(&mut listeners.metrics, METRICS, Interest::READABLE)?;
+        let mut signals = None;
+        if config.handle_signals {
+            let mut source = Signals::new([SIGTERM, SIGINT])?;
+            registry.register(&mut source, SIGNALS, Interest::READABLE)?;
+            signals = Some(source);
+        }
+        Ok(Self {
+            io: config,
+            connections: BTreeMap::new(),
+            active: BTreeSet::new(),
+            next_connection: 0,
+            mail_waits: true,
+            signals,
+            accepting: BTreeSet::from([RTMP, HTTP, METRICS]),
+            accept_again: None,
+            stop_by: None,
+            signals_seen: 0,
+        })
+    }
+
+    /// Runs until the server has drained after a signal or [`ControlMail::Stop`].
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut deadline = clock::now();
+        self.io.watchdog.ready();
+        loop {
+            let timeout = self.timeout(deadline);
+            if let Err(error) = self.io.poll.poll(&mut events, Some(timeout))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("cannot wait for sockets: {error}");
+                return;
+            }
+            let now = clock::now();
+            self.io.heartbeat.beat(now);
+            for event in &events {
+                self.note(event.token(), now);
+            }
+            self.accept(now);
+            self.take_mail(now);
+            self.io.control.handle_timeout(now);
+            for id in std::mem::take(&mut self.active) {
+                self.turn_connection(id, now);
+            }
+            let Some(next) = self.drain(now) else { return };
+            if self.stop_by.is_some_and(|by| now >= by) {
+                log::warn!("some sessions did not close in time");
+                return;
+            }
+            deadline = self.next_deadline(next, now);
+        }
+    }
+
+    fn timeout(&self, deadline: Instant) -> Duration {
+        let accepting = !self.accepting.is_empty() && self.accept_again.is_none();
+        if self.mail_waits || accepting || !self.active.is_empty() {
+            return Duration::ZERO;
+        }
+        deadline.saturating_duration_since(clock::now())
+    }
+
+    fn next_deadline(&mut self, next: Instant, now: Instant) -> Instant {
+        let mut deadline = next.min(now + Duration::from_secs(1));
+        if let Some(tick) = self.io.watchdog.tick(now) {
+            deadline = deadline.min(tick);
+        }
+        for at in [self.accept_again, self.stop_by].into_iter().flatten() {
+            deadline = deadline.min(at);
+        }
+        // Connections are few and slow compared with viewers: a scan is cheap.
+        for (id, connection) in &self.connections {
+            let due = connection.deadline();
+            if due <= now {
+                self.active.insert(*id);
+            }
+            deadline = deadline.min(due);
+        }
+        deadline
+    }
+
+    fn note(&mut self, token: Token, now: Instant) {
+        match token {
+            DOORBELL => self.mail_waits = true,
+            SIGNALS => self.take_signals(now),
+            RTMP | HTTP | METRICS => {
+                self.accepting.insert(token);
+            }
+            Token(number) => {
+                if let Some(id) = (number as u64).checked_sub(FIRST_CONNECTION) {
+                    self.active.insert(ConnId(id));
+                }
+            }
+        }
+    }
+
+    fn take_signals(&mut self, now: Instant) {
+        let Some(signals) = &mut self.signals else { return };
+        let count = signals.pending().count();
+        for _ in 0..count {
+            self.signals_seen += 1;
+            self.begin_stop(now);
+        }
+    }
+
+    fn begin_stop(&mut self, now: Instant) {
+        if self.stop_by.is_some() {
+            if self.signals_seen > 1 {
+                log::warn!("told to stop twice: not waiting any longer");
+                self.stop_by = Some(now);
+            }
+            return;
+        }
+        log::info!("stopping");
+        self.io.watchdog.stopping();
+        self.stop_by = Some(now + DRAIN_DEADLINE);
+        self.io.control.drain(now);
+    }
+
+    fn accept(&mut self, now: Instant) {
+        if self.accept_again.is_some_and(|at| now < at) {
+            return;
+        }
+        self.accept_again = None;
+        for token in std::mem::take(&mut self.accepting) {
+            for turn in 0..=ACCEPTS_PER_TURN {
+                if turn == ACCEPTS_PER_TURN {
+                    self.accepting.insert(token);
+                    break;
+                }
+                let listener = match token {
+                    RTMP => &self.io.listeners.rtmp,
+                    HTTP => &self.io.listeners.http,
+                    _ => &self.io.listeners.metrics,
+                };
+                match listener.accept() {
+                    Ok((stream, peer)) => self.accepted(token, stream, peer, now),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if is_of_the_peer(&error) => {}
+                    Err(error) => {
+                        log::warn!("cannot accept connections, pausing: {error}");
+                        self.accept_again = Some(now + ACCEPT_PAUSE);
+                        self.accepting.insert(token);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, token: Token, stream: TcpStream, peer: SocketAddr, now: Instant) {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if token == RTMP {
+            let Some((core, publisher)) = self.io.control.place_publisher(peer) else {
+                log::debug!("publisher refused: too many connections peer={peer}");
+                return;
+            };
+            let mail = CoreMail::Accepted { publisher, stream, peer };
+            let posted =
+                self.io.cores.get(core.index()).is_some_and(|core| core.post(mail).is_ok());
+            if !posted {
+                log::error!("a core's mailbox is full core={core}");
+                self.io.control.publisher_lost(publisher, now);
+            }
+            return;
+        }
+        if self.connections.len() >= HTTP_CONNECTIONS_MAX {
+            log::debug!("connection refused: too many peer={peer}");
+            return;
+        }
+        let id = ConnId(self.next_connection);
+        self.next_connection += 1;
+        let number = usize::try_from(id.0 + FIRST_CONNECTION).unwrap_or(usize::MAX);
+        let registry = self.io.poll.registry();
+        let of_metrics = token == METRICS;
+        match HttpConn::register(stream, peer, of_metrics, registry, Token(number), now) {
+            Ok(connection) => {
+                self.connections.insert(id, connection);
+                self.active.insert(id);
+            }
+            Err(error) => log::debug!("connection lost at once: {error} peer={peer}"),
+        }
+    }
+
+    fn take_mail(&mut self, now: Instant) {
+        if !self.mail_waits {
+            return;
+        }
+        self.io.doorbell.silence();
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.io.mailbox.take() {
+                Some(ControlMail::Message(message)) => {
+                    self.io.control.handle_message(message, now);
+                }
+                Some(ControlMail::Stop) => self.begin_stop(now),
+                None => break,
+            }
+        }
+        self.mail_waits = !self.io.mailbox.is_empty();
+    }
+
+    /// Reads and writes one connection, and gives what it says to [`Control`].
+    fn turn_connection(&mut self, id: ConnId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let control = &mut self.io.control;
+        let counters = &self.io.counters;
+        let alive = connection.turn(now, |input, peer| {
+            use super::http_conn::ConnInput;
+            match input {
+                ConnInput::Request(request) => control.handle_request(id, peer, request, now),
+                ConnInput::WebSocket(message) => control.handle_websocket(id, message, now),
+                ConnInput::Metrics(respond) => respond(counters.page(control.counters())),
+            }
+        });
+        if alive.more {
+            self.active.insert(id);
+        }
+        if !alive.open {
+            self.drop_connection(id, now);
+        }
+    }
+
+    fn drop_connection(&mut self, id: ConnId, now: Instant) {
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        connection.deregister(self.io.poll.registry());
+        self.active.remove(&id);
+        if !connection.is_of_metrics() {
+            self.io.control.handle_closed(id, now);
+        }
+    }
+
+    /// Does what control says until it waits. `None`: the server has drained.
+    fn drain(&mut self, now: Instant) -> Option<Instant> {
+        let mut ring = BTreeSet::new();
+        let next = loop {
+            match self.io.control.poll_output(now) {
+                ControlOutput::Core { to, message } => {
+                    if let Some(core) = self.io.cores.get(to.index()) {
+                        if core.put(CoreMail::Message(message)).is_err() {
+                            log::error!("a core's mailbox is full core={to}");
+                        }
+                        ring.insert(to);
+                    }
+                }
+                ControlOutput::Respond { conn, response } => {
+                    self.with_connection(conn, |connection| connection.respond(response, now));
+                }
+                ControlOutput::Upgrade { conn, response } => {
+                    self.with_connection(conn, |connection| connection.upgrade(response, now));
+                }
+                ControlOutput::WebSocket { conn, message } => {
+                    self.with_connection(conn, |connection| connection.send(&message, now));
+                }
+                ControlOutput::CloseWebSocket { conn, code, reason } => {
+                    self.with_connection(conn, |connection| {
+                        connection.close_websocket(code, &reason, now);
+                    });
+                }
+                ControlOutput::Webhook(event) => self.post_webhook(event),
+                ControlOutput::Timeout(at) => break Some(at),
+                ControlOutput::Drained => break None,
+            }
+        };
+        for core in ring {
+            if let Some(core) = self.io.cores.get(core.index()) {
+                core.ring();
+            }
+        }
+        if next.is_none() {
+            self.flush_connections(now);
+        }
+        next
+    }
+
+    /// Writes what is left to say, as far as the sockets take it.
+    fn flush_connections(&mut self, now: Instant) {
+        let all: Vec<ConnId> = self.connections.keys().copied().collect();
+        for id in all {
+            self.turn_connection(id, now);
+        }
+    }
+
+    fn with_connection(&mut self, id: ConnId, step: impl FnOnce(&mut HttpConn)) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            step(connection);
+            self.active.insert(id);
+        }
+    }
+
+    fn post_webhook(&mut self, event: WebhookEvent) {
+        let Some(webhooks) = &self.io.webhooks else { return };
+        if webhooks.post(event).is_err() {
+            log::error!("the webhook queue is full: an event is lost");
+        }
+    }
+}
+
+/// Whether accepting failed because of the connection, not because of us (accept(2)).
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,369 @@
+//! One core's poll loop: publishers' sockets, the UDP socket, the mailboxes, and the engine.
+//!
+//! A turn: wait → read the clock once → mail → sockets → due timers → drain outputs. Each step has
+//! a budget, so no source starves another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+use mio::{Events, Poll, Token};
+
+use super::mailbox::{Doorbell, Mailbox, Postbox};
+use super::tcp_conn::{ReadOutcome, TcpConn};
+use super::udp_socket::UdpSocket;
+use super::watchdog::Heartbeat;
+use super::{clock, control_loop::ControlMail};
+use crate::engine::{Engine, EngineOutput};
+use crate::ids::{CoreId, PublisherId};
+use crate::limits::{MESSAGES_PER_TURN, RTMP_READ_BYTES_PER_TURN, TURN_MAX};
+use crate::messages::{CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply};
+use crate::metrics::CoreCounters;
+
+/// Token of the doorbell.
+pub const DOORBELL: Token = Token(0);
+const UDP: Token = Token(1);
+/// Tokens of publishers' connections begin here; a publisher's id is added.
+const FIRST_PUBLISHER: usize = 16;
+/// Events taken from one poll.
+const EVENTS_PER_TURN: usize = 1_024;
+/// One read from a publisher's socket, in bytes.
+const READ_BYTES: usize = 64 * 1_024;
+
+/// What comes to a core's mailbox.
+#[derive(Debug)]
+pub enum CoreMail {
+    /// A message for the engine.
+    Message(CoreMsg),
+    /// A publisher's connection.
+    Accepted {
+        /// Its id.
+        publisher: PublisherId,
+        /// The socket.
+        stream: TcpStream,
+        /// Who it is.
+        peer: SocketAddr,
+    },
+    /// What a transcode worker made.
+    Transcoded(TranscodeReply),
+    /// End the loop.
+    Stop,
+}
+
+/// What a core's loop is made of.
+#[derive(Debug)]
+pub struct CoreLoopConfig {
+    /// Which core.
+    pub core: CoreId,
+    /// Its engine.
+    pub engine: Engine,
+    /// Its socket.
+    pub socket: UdpSocket,
+    /// The poll its doorbell belongs to.
+    pub poll: Poll,
+    /// Its doorbell.
+    pub doorbell: Doorbell,
+    /// Its mailbox.
+    pub mailbox: Mailbox<CoreMail>,
+    /// Media of other cores' rooms.
+    pub media: Mailbox<MediaMsg>,
+    /// The way to control.
+    pub control: Postbox<ControlMail>,
+    /// The way to every core, itself included.
+    pub cores: Vec<Postbox<CoreMail>>,
+    /// The media way to every core.
+    pub media_to: Vec<Postbox<MediaMsg>>,
+    /// The way to every transcode worker.
+    pub transcoders: Vec<Postbox<TranscodeMsg>>,
+    /// Where it counts.
+    pub counters: Arc<CoreCounters>,
+    /// Its sign of life.
+    pub heartbeat: Heartbeat,
+}
+
+/// One core's loop.
+#[derive(Debug)]
+pub struct CoreLoop {
+    io: CoreLoopConfig,
+    connections: BTreeMap<PublisherId, TcpConn>,
+    /// Publishers whose sockets may hold more than their turn's budget.
+    readable: BTreeSet<PublisherId>,
+    socket_readable: bool,
+    mail_waits: bool,
+    buffer: Vec<u8>,
+    /// Cores and control that were sent something in this turn.
+    rung: Rung,
+}
+
+#[derive(Debug, Default)]
+struct Rung {
+    control: bool,
+    cores: BTreeSet<CoreId>,
+}
+
+impl CoreLoop {
+    /// A loop that is ready to run.
+    ///
+    /// # Errors
+    /// When the socket cannot be registered.
+    pub fn new(mut config: CoreLoopConfig) -> io::Result<Self> {
+        config.socket.register(config.poll.registry(), UDP)?;
+        Ok(Self {
+            io: config,
+            connections: BTreeMap::new(),
+            readable: BTreeSet::new(),
+            socket_readable: true,
+            mail_waits: true,
+            buffer: vec![0; READ_BYTES],
+            rung: Rung::default(),
+        })
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut deadline = clock::now();
+        loop {
+            let timeout = self.timeout(deadline);
+            if let Err(error) = self.io.poll.poll(&mut events, Some(timeout))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("cannot wait for sockets: {error} core={}", self.io.core);
+                return;
+            }
+            let now = clock::now();
+            self.io.heartbeat.beat(now);
+            for event in &events {
+                self.note(event.token(), event.is_readable(), now);
+            }
+            if !self.take_mail(now) {
+                return;
+            }
+            self.read_sockets(now);
+            self.io.engine.handle_timeout(now);
+            deadline = self.drain(now);
+            self.count_turn(now);
+        }
+    }
+
+    fn timeout(&self, deadline: Instant) -> std::time::Duration {
+        let work_left = self.mail_waits || self.socket_readable || !self.readable.is_empty();
+        if work_left {
+            return std::time::Duration::ZERO;
+        }
+        deadline.saturating_duration_since(clock::now())
+    }
+
+    fn note(&mut self, token: Token, readable: bool, now: Instant) {
+        match token {
+            DOORBELL => self.mail_waits = true,
+            UDP => self.socket_readable = true,
+            Token(number) => {
+                let Some(id) = number.checked_sub(FIRST_PUBLISHER) else { return };
+                let publisher = PublisherId(id as u64);
+                if readable {
+                    self.readable.insert(publisher);
+                }
+                if let Some(connection) = self.connections.get_mut(&publisher) {
+                    let usable = connection.flush();
+                    self.settle(publisher, usable, now);
+                }
+            }
+        }
+    }
+
+    /// Empties the mailboxes, up to the budget. `false`: stop.
+    fn take_mail(&mut self, now: Instant) -> bool {
+        if !self.mail_waits {
+            return true;
+        }
+        self.io.doorbell.silence();
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.io.mailbox.take() {
+                Some(CoreMail::Message(message)) => self.io.engine.handle_message(message, now),
+                Some(CoreMail::Accepted { publisher, stream, peer }) => {
+                    self.accept(publisher, stream, peer, now);
+                }
+                Some(CoreMail::Transcoded(reply)) => self.io.engine.handle_transcoded(reply, now),
+                Some(CoreMail::Stop) => return false,
+                None => break,
+            }
+        }
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(message) = self.io.media.take() else { break };
+            self.io.engine.handle_media(message);
+        }
+        self.mail_waits = !self.io.mailbox.is_empty() || !self.io.media.is_empty();
+        true
+    }
+
+    fn accept(&mut self, id: PublisherId, stream: TcpStream, peer: SocketAddr, now: Instant) {
+        self.io.engine.add_publisher(id, peer, now);
+        let token = usize::try_from(id.0).ok().and_then(|id| id.checked_add(FIRST_PUBLISHER));
+        let registry = self.io.poll.registry();
+        let registered =
+            token.and_then(|id| TcpConn::register(stream, registry, Token(id)).ok());
+        match registered {
+            Some(connection) => {
+                self.connections.insert(id, connection);
+                self.readable.insert(id);
+            }
+            None => self.io.engine.handle_publisher_closed(id, true, now),
+        }
+    }
+
+    fn read_sockets(&mut self, now: Instant) {
+        if self.socket_readable {
+            let (socket, engine) = (&mut self.io.socket, &mut self.io.engine);
+            self.socket_readable =
+                socket.receive(|from, to, bytes| engine.handle_datagram(from, to, bytes, now));
+        }
+        for publisher in std::mem::take(&mut self.readable) {
+            self.read_publisher(publisher, now);
+        }
+    }
+
+    fn read_publisher(&mut self, publisher: PublisherId, now: Instant) {
+        let mut left = RTMP_READ_BYTES_PER_TURN;
+        loop {
+            let Some(connection) = self.connections.get_mut(&publisher) else { return };
+            match connection.read(&mut self.buffer) {
+                ReadOutcome::Bytes(count) => {
+                    let bytes = self.buffer.get(..count).unwrap_or_default();
+                    self.io.engine.handle_publisher_input(publisher, bytes, now);
+                    left = left.saturating_sub(count);
+                    if left == 0 {
+                        self.readable.insert(publisher);
+                        return;
+                    }
+                }
+                ReadOutcome::Empty => return,
+                ReadOutcome::Closed => {
+                    self.io.engine.handle_publisher_closed(publisher, false, now);
+                    return;
+                }
+                ReadOutcome::Broken => {
+                    self.io.engine.handle_publisher_closed(publisher, true, now);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does what the engine says until it waits; gives the time until when.
+    fn drain(&mut self, now: Instant) -> Instant {
+        let deadline = loop {
+            match self.io.engine.poll_output(now) {
+                EngineOutput::Datagrams => self.send_batch(),
+                EngineOutput::Tcp { publisher, bytes } => {
+                    if let Some(connection) = self.connections.get_mut(&publisher) {
+                        let usable = connection.write(bytes);
+                        self.settle(publisher, usable, now);
+                    }
+                }
+                EngineOutput::CloseTcp { publisher } => {
+                    if let Some(connection) = self.connections.get_mut(&publisher) {
+                        connection.close_when_written();
+                        self.settle(publisher, true, now);
+                    }
+                }
+                EngineOutput::Control(message) => {
+                    if self.io.control.put(ControlMail::Message(message)).is_err() {
+                        log::error!("control's mailbox is full core={}", self.io.core);
+                    }
+                    self.rung.control = true;
+                }
+                EngineOutput::Core { to, message } => self.post_core(to, message),
+                EngineOutput::Media { to, message } => self.post_media(to, message),
+                EngineOutput::Transcode { publisher, message } => {
+                    self.post_transcode(publisher, message);
+                }
+                EngineOutput::Timeout(deadline) => break deadline,
+            }
+        };
+        self.ring();
+        deadline
+    }
+
+    fn send_batch(&mut self) {
+        let outcome = self.io.socket.send(self.io.engine.batch());
+        self.io.engine.batch_sent();
+        self.io.counters.send_blocked.add(outcome.blocked);
+        self.io.counters.send_errors.add(outcome.failed);
+    }
+
+    fn post_core(&mut self, to: CoreId, message: CoreMsg) {
+        let Some(postbox) = self.io.cores.get(to.index()) else { return };
+        // Only datagrams go this way; they may be lost like any datagram.
+        if postbox.put_if_roomy(CoreMail::Message(message)).is_err() {
+            self.io.counters.datagrams_dropped_mailbox.inc();
+        }
+        self.rung.cores.insert(to);
+    }
+
+    fn post_media(&mut self, to: CoreId, message: MediaMsg) {
+        let Some(postbox) = self.io.media_to.get(to.index()) else { return };
+        if let Err(message) = postbox.put(message) {
+            self.io.engine.media_refused(to, &message);
+        }
+        self.rung.cores.insert(to);
+    }
+
+    fn post_transcode(&mut self, publisher: PublisherId, message: TranscodeMsg) {
+        let workers = self.io.transcoders.len().max(1) as u64;
+        let worker = usize::try_from(publisher.0 % workers).unwrap_or(0);
+        let Some(postbox) = self.io.transcoders.get(worker) else { return };
+        // A full inbox loses access units, never the messages that open and close a stream: the
+        // transcoder fills the gap with silence.
+        let posted = match message {
+            TranscodeMsg::Unit { .. } => postbox.put_if_roomy(message),
+            TranscodeMsg::Open { .. }
+            | TranscodeMsg::Configure { .. }
+            | TranscodeMsg::Close { .. } => postbox.put(message),
+        };
+        if posted.is_err() {
+            self.io.counters.transcode_drops.inc();
+        }
+    }
+
+    fn ring(&mut self) {
+        if std::mem::take(&mut self.rung.control) {
+            self.io.control.ring();
+        }
+        for core in std::mem::take(&mut self.rung.cores) {
+            if let Some(postbox) = self.io.cores.get(core.index()) {
+                postbox.ring();
+            }
+        }
+    }
+
+    /// Drops a connection that is done with or of no more use.
+    fn settle(&mut self, publisher: PublisherId, usable: bool, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&publisher) else { return };
+        if usable && !connection.is_done() {
+            return;
+        }
+        connection.deregister(self.io.poll.registry());
+        self.connections.remove(&publisher);
+        if !usable {
+            self.io.engine.handle_publisher_closed(publisher, true, now);
+        }
+    }
+
+    fn count_turn(&self, began: Instant) {
+        let (publishers, rooms, viewers) = self.io.engine.sizes();
+        let counters = &self.io.counters;
+        counters.publishers.set_len(publishers);
+        counters.rooms.set_len(rooms);
+        counters.viewers.set_len(viewers);
+        counters.turns.inc();
+        let took = clock::now().saturating_duration_since(began);
+        if took > TURN_MAX {
+            self.io.counters.turns_too_long.inc();
+            log::debug!("a turn took {} ms core={}", took.as_millis(), self.io.core);
+        }
+    }
+}

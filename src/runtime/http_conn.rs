@@ -1,0 +1,213 @@
+//! One HTTP or WebSocket connection of the control loop: socket, and the session that reads it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+use mio::{Registry, Token};
+
+use super::tcp_conn::{ReadOutcome, TcpConn};
+use crate::metrics::prometheus::CONTENT_TYPE;
+use crate::signalling::{
+    ClientMessage, HttpOutput, HttpRequest, HttpResponse, HttpSession, ServerMessage,
+    WebSocketSession, WsOutput,
+};
+
+/// One read, in bytes.
+const READ_BYTES: usize = 16 * 1_024;
+/// Reads in one turn.
+const READS_PER_TURN: usize = 4;
+
+/// What a connection said.
+pub(super) enum ConnInput<'a> {
+    /// A request; to be answered by [`HttpConn::respond`] or [`HttpConn::upgrade`].
+    Request(HttpRequest),
+    /// A WebSocket message.
+    WebSocket(ClientMessage),
+    /// The metrics page is wanted: call it with the page's text.
+    Metrics(&'a mut dyn FnMut(String)),
+}
+
+/// What became of a turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TurnOutcome {
+    /// Whether the connection is still of use.
+    pub(super) open: bool,
+    /// Whether there may be more to read at once.
+    pub(super) more: bool,
+}
+
+#[derive(Debug)]
+enum Speaks {
+    Http(HttpSession),
+    WebSocket(Box<WebSocketSession>),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct HttpConn {
+    tcp: TcpConn,
+    peer: SocketAddr,
+    of_metrics: bool,
+    speaks: Speaks,
+    deadline: Instant,
+    /// The peer closed its side, or the connection broke.
+    gone: bool,
+}
+
+impl HttpConn {
+    pub(super) fn register(
+        stream: TcpStream,
+        peer: SocketAddr,
+        of_metrics: bool,
+        registry: &Registry,
+        token: Token,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let tcp = TcpConn::register(stream, registry, token)?;
+        let speaks = Speaks::Http(HttpSession::new(now));
+        Ok(Self { tcp, peer, of_metrics, speaks, deadline: now, gone: false })
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) {
+        self.tcp.deregister(registry);
+    }
+
+    pub(super) fn is_of_metrics(&self) -> bool {
+        self.of_metrics
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Reads what is there, lets the session work, writes what comes out.
+    pub(super) fn turn(
+        &mut self,
+        now: Instant,
+        mut take: impl FnMut(ConnInput<'_>, SocketAddr),
+    ) -> TurnOutcome {
+        let more = self.read(now);
+        if self.deadline <= now {
+            match &mut self.speaks {
+                Speaks::Http(session) => session.handle_timeout(now),
+                Speaks::WebSocket(session) => session.handle_timeout(now),
+            }
+        }
+        let usable = self.drain(now, &mut take) && self.tcp.flush();
+        let open = usable && !self.tcp.is_done() && !self.gone;
+        TurnOutcome { open, more }
+    }
+
+    fn read(&mut self, now: Instant) -> bool {
+        let mut buffer = [0; READ_BYTES];
+        for _ in 0..READS_PER_TURN {
+            match self.tcp.read(&mut buffer) {
+                ReadOutcome::Bytes(count) => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    match &mut self.speaks {
+                        Speaks::Http(session) => session.handle_input(bytes, now),
+                        Speaks::WebSocket(session) => session.handle_input(bytes, now),
+                    }
+                }
+                ReadOutcome::Empty => return false,
+                ReadOutcome::Closed | ReadOutcome::Broken => {
+                    self.gone = true;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes the session's outputs. `false`: the connection is of no more use.
+    fn drain(&mut self, now: Instant, take: &mut impl FnMut(ConnInput<'_>, SocketAddr)) -> bool {
+        loop {
+            let usable = match &mut self.speaks {
+                Speaks::Http(session) => match session.poll_output(now) {
+                    HttpOutput::Transmit(bytes) => self.tcp.write(bytes),
+                    HttpOutput::Request(request) if self.of_metrics => {
+                        session.respond(metrics_response(&request, self.peer, take), now);
+                        true
+                    }
+                    HttpOutput::Request(request) => {
+                        take(ConnInput::Request(request), self.peer);
+                        true
+                    }
+                    HttpOutput::Upgraded { leftover } => {
+                        let session = WebSocketSession::new(&leftover, now);
+                        self.speaks = Speaks::WebSocket(Box::new(session));
+                        true
+                    }
+                    HttpOutput::Close => {
+                        self.tcp.close_when_written();
+                        return true;
+                    }
+                    HttpOutput::Timeout(at) => {
+                        self.deadline = at;
+                        return true;
+                    }
+                },
+                Speaks::WebSocket(session) => match session.poll_output(now) {
+                    WsOutput::Transmit(bytes) => self.tcp.write(bytes),
+                    WsOutput::Message(message) => {
+                        take(ConnInput::WebSocket(message), self.peer);
+                        true
+                    }
+                    WsOutput::Invalid(text) => {
+                        session.send(&ServerMessage::Error { text }, now);
+                        true
+                    }
+                    WsOutput::Close { code, reason } => {
+                        log::debug!("WebSocket closes: {reason} code={code} peer={}", self.peer);
+                        self.tcp.close_when_written();
+                        return true;
+                    }
+                    WsOutput::Timeout(at) => {
+                        self.deadline = at;
+                        return true;
+                    }
+                },
+            };
+            if !usable {
+                return false;
+            }
+        }
+    }
+
+    pub(super) fn respond(&mut self, response: HttpResponse, now: Instant) {
+        if let Speaks::Http(session) = &mut self.speaks {
+            session.respond(response, now);
+        }
+    }
+
+    pub(super) fn upgrade(&mut self, response: HttpResponse, now: Instant) {
+        self.respond(response, now);
+    }
+
+    pub(super) fn send(&mut self, message: &ServerMessage, now: Instant) {
+        if let Speaks::WebSocket(session) = &mut self.speaks {
+            session.send(message, now);
+        }
+    }
+
+    pub(super) fn close_websocket(&mut self, code: u16, reason: &'static str, now: Instant) {
+        if let Speaks::WebSocket(session) = &mut self.speaks {
+            session.close(code, reason, now);
+        }
+    }
+}
+
+fn metrics_response(
+    request: &HttpRequest,
+    peer: SocketAddr,
+    take: &mut impl FnMut(ConnInput<'_>, SocketAddr),
+) -> HttpResponse {
+    if request.path != "/metrics" {
+        return HttpResponse::error(404, "the metrics are at /metrics");
+    }
+    let mut page = String::new();
+    take(ConnInput::Metrics(&mut |text| page = text), peer);
+    HttpResponse::new(200).header("Content-Type", CONTENT_TYPE).body(page)
+}

@@ -1,0 +1,206 @@
+//! A core's UDP socket: one port shared by all cores (SO_REUSEPORT), receive and send in batches.
+//!
+//! Sends go out as GSO trains where the kernel can; quinn-udp probes for that and falls back to
+//! one datagram a call by itself when a device refuses.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+
+use mio::net::UdpSocket as MioUdpSocket;
+use mio::{Interest, Registry, Token};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::engine::{SendBatch, Train};
+
+/// Kernel send buffer asked for, in bytes: one keyframe to a thousand viewers.
+const SEND_BUFFER_BYTES: usize = 8 * 1_024 * 1_024;
+/// Kernel receive buffer asked for, in bytes: viewers send little, but may all join at once.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1_024 * 1_024;
+/// Bytes of one receive slot: a GRO train is at most 64 KiB.
+const RECEIVE_SLOT_BYTES: usize = 64 * 1_024;
+/// Receive calls in one turn, so that a flood starves nobody.
+const RECEIVE_CALLS_PER_TURN: usize = 16;
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendOutcome {
+    /// Datagrams the kernel took.
+    pub sent: u64,
+    /// Datagrams dropped because the kernel's buffer was full.
+    pub blocked: u64,
+    /// Datagrams dropped because the kernel would not send them (an unreachable address).
+    pub failed: u64,
+}
+
+/// A core's socket.
+#[derive(Debug)]
+pub struct UdpSocket {
+    socket: MioUdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    buffer: Vec<u8>,
+}
+
+/// Binds `count` sockets to one address and port, for one core each. With port 0 the first is
+/// given a free port and the others share it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn bind_udp_group(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    let mut sockets: Vec<UdpSocket> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let address = sockets.first().map_or(address, |first| first.local);
+        sockets.push(UdpSocket::bind(address)?);
+    }
+    Ok(sockets)
+}
+
+impl UdpSocket {
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        // The kernel caps these at net.core.{w,r}mem_max; less is slower, not wrong.
+        let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+        socket.bind(&address.into())?;
+        let socket: std::net::UdpSocket = socket.into();
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let local = socket.local_addr()?;
+        let slots = BATCH_SIZE.max(1);
+        Ok(Self {
+            socket: MioUdpSocket::from_std(socket),
+            state,
+            local,
+            buffer: vec![0; slots * RECEIVE_SLOT_BYTES],
+        })
+    }
+
+    /// The address it is bound to.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Bytes the kernel really gave for receiving.
+    #[must_use]
+    pub fn receive_buffer_bytes(&self) -> usize {
+        self.state.recv_buffer_size(UdpSockRef::from(&self.socket)).unwrap_or(0)
+    }
+
+    /// Segments the kernel takes in one train; 1 without GSO.
+    #[must_use]
+    pub fn segments_max(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Registers it with a loop.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.socket, token, Interest::READABLE)
+    }
+
+    /// Receives what is there, up to this turn's budget, and gives each datagram with its sender
+    /// and the local address it was sent to. `true`: there may be more.
+    pub fn receive(&mut self, mut take: impl FnMut(SocketAddr, SocketAddr, &[u8])) -> bool {
+        let mut metas = [RecvMeta::default(); BATCH_SIZE];
+        for _ in 0..RECEIVE_CALLS_PER_TURN {
+            let mut slots: Vec<IoSliceMut<'_>> =
+                self.buffer.chunks_mut(RECEIVE_SLOT_BYTES).map(IoSliceMut::new).collect();
+            let socket = UdpSockRef::from(&self.socket);
+            let count = match self.state.recv(socket, &mut slots, &mut metas) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // An error that an earlier send left is not ours to mind; nothing is lost.
+                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+            };
+            for (meta, slot) in metas.iter().zip(&slots).take(count) {
+                let ip = meta.dst_ip.unwrap_or_else(|| self.local.ip());
+                let to = SocketAddr::new(ip.to_canonical(), self.local.port());
+                let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+                let stride = meta.stride.max(1);
+                for datagram in slot.get(..meta.len).unwrap_or_default().chunks(stride) {
+                    take(from, to, datagram);
+                }
+            }
+        }
+        true
+    }
+
+    /// Sends a batch. What the kernel does not take at once is dropped, as a network would:
+    /// viewers ask again for what they miss.
+    pub fn send(&mut self, batch: &SendBatch) -> SendOutcome {
+        let mut outcome = SendOutcome::default();
+        for (train, bytes) in batch.trains() {
+            let per_call = self.state.max_gso_segments().max(1) * train.segment_bytes.max(1);
+            for part in bytes.chunks(per_call.max(1)) {
+                self.send_train(train, part, &mut outcome);
+            }
+        }
+        outcome
+    }
+
+    fn send_train(&mut self, train: &Train, bytes: &[u8], outcome: &mut SendOutcome) {
+        let segment_bytes = train.segment_bytes.max(1);
+        let datagrams = bytes.len().div_ceil(segment_bytes) as u64;
+        let transmit = Transmit {
+            destination: train.to,
+            ecn: None,
+            contents: bytes,
+            segment_size: (datagrams > 1).then_some(segment_bytes),
+            src_ip: train.from.filter(|ip| !ip.is_unspecified()),
+        };
+        match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
+            Ok(()) => outcome.sent += datagrams,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                outcome.blocked += datagrams;
+            }
+            Err(error) => {
+                log::trace!("datagrams dropped: {error} to={}", train.to);
+                outcome.failed += datagrams;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn cores_share_one_port() {
+        let group = bind_udp_group(loopback(), 2).unwrap();
+        assert_eq!(group[0].local_address(), group[1].local_address());
+    }
+
+    #[test]
+    fn a_batch_arrives_as_the_datagrams_it_was_made_of() {
+        let mut sender = bind_udp_group(loopback(), 1).unwrap().remove(0);
+        let receiver = std::net::UdpSocket::bind(loopback()).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let mut batch = SendBatch::default();
+        for (fill, length) in [(1, 100), (2, 100), (3, 100), (4, 40), (5, 900)] {
+            batch
+                .push::<()>(to, None, |bytes| {
+                    bytes.extend(std::iter::repeat_n(fill, length));
+                    Ok(())
+                })
+                .unwrap();
+        }
+        assert_eq!(sender.send(&batch).sent, 5);
+        let mut buffer = [0; 2_000];
+        for (fill, length) in [(1, 100), (2, 100), (3, 100), (4, 40), (5, 900)] {
+            let count = receiver.recv(&mut buffer).unwrap();
+            assert_eq!((buffer[0], count), (fill, length));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What can keep a stream's sound from being transcoded, and whose fault it is.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::limits::AAC_CONFIG_BYTES_MAX;
+
+/// Why sound cannot be transcoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TranscodeError {
+    /// The operator's: a setting of the Opus encoder is out of its range.
+    Setting {
+        /// Which.
+        name: &'static str,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// The environment's: a codec library cannot start, for want of memory.
+    Start {
+        /// Which library.
+        library: &'static str,
+        /// What it says.
+        detail: String,
+    },
+    /// The publisher's: its AudioSpecificConfig is empty or too long.
+    ConfigLength {
+        /// Its length, in bytes.
+        bytes: usize,
+    },
+    /// The publisher's: its AudioSpecificConfig is broken, or names an AAC that is not supported.
+    Config {
+        /// What the decoder says.
+        detail: String,
+    },
+    /// The publisher's: it changes its audio format all the time.
+    TooManyChanges,
+}
+
+impl fmt::Display for TranscodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting { name, range } => {
+                write!(
+                    f,
+                    "the audio setting {name} must be {range}: correct the configuration"
+                )
+            }
+            Self::Start { library, detail } => {
+                write!(
+                    f,
+                    "the server cannot start {library} ({detail}): is it out of memory?"
+                )
+            }
+            Self::ConfigLength { bytes } => write!(
+                f,
+                "the publisher's AAC configuration has {bytes} bytes instead of 2 to \
+                 {AAC_CONFIG_BYTES_MAX}: restart the encoder"
+            ),
+            Self::Config { detail } => write!(
+                f,
+                "the publisher's AAC cannot be decoded ({detail}): choose AAC-LC, mono or stereo, \
+                 in the encoder"
+            ),
+            Self::TooManyChanges => f.write_str(
+                "the publisher changes its audio format again and again: choose one format in \
+                 the encoder",
+            ),
+        }
+    }
+}
+
+impl Error for TranscodeError {}

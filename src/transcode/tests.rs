@@ -1,0 +1,1 @@
+//! Whole streams: AAC made by an encoder, Opus judged after a decoder.

@@ -1,0 +1,136 @@
+//! Where sound belongs in time: the publisher's timestamps say it to the millisecond and with
+//! jitter, the number of samples says it exactly but by another clock.
+//!
+//! Samples are counted. How far the timestamps are from the count, averaged, trims the resampler,
+//! so that drift between the two clocks settles at a few milliseconds and never accumulates. Only a
+//! distance that no jitter explains is a gap or an overlap.
+
+use std::time::Duration;
+
+use super::packetizer::samples_time;
+use crate::limits::{AUDIO_GAP_MAX, AUDIO_JITTER_MAX, AUDIO_OVERLAP_MAX};
+use crate::media::time::{AUDIO_CLOCK_RATE, MediaTime};
+
+/// The distance is averaged over this, in microseconds: a hundred times RTMP's rounding period,
+/// a tenth of the time in which the trim acts.
+const AVERAGE_OVER_MICROS: f64 = 2_000_000.0;
+/// A lasting distance up to this, in microseconds, is left alone: sound whose timestamps follow
+/// from its samples is then never touched.
+const TOLERANCE_MICROS: f64 = 3_000.0;
+/// What is beyond is undone at this part of it a second. 200 ppm of drift thus settle at
+/// 3 + 3.3 ms, and [`AUDIO_JITTER_MAX`] asks for 0.22 %, below what is heard as a change of pitch.
+const CORRECTION_PER_SECOND: f64 = 0.06;
+
+/// What a unit's time means for the sound before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placement {
+    /// It goes on.
+    Continues,
+    /// It is cut here: silence is missing, or sound came twice.
+    Cut,
+    /// It has nothing to do with it any more.
+    Jump,
+}
+
+/// The count of samples, and how far the timestamps are from it.
+#[derive(Debug, Clone)]
+pub(super) struct Timeline {
+    /// When sample 0 is heard.
+    origin: MediaTime,
+    /// Samples of 48 kHz, per channel, since.
+    samples: u64,
+    /// Average distance of the timestamps from the count, in microseconds: positive if the sound
+    /// is behind them.
+    skew_micros: f64,
+    /// Silence that may still be made, in microseconds. Sound earns as much silence as it lasts,
+    /// so that timestamps alone cannot make work.
+    silence_left: MediaTime,
+}
+
+impl Timeline {
+    /// Begins at `origin`.
+    pub(super) fn new(origin: MediaTime) -> Self {
+        Self {
+            origin,
+            samples: 0,
+            skew_micros: 0.0,
+            silence_left: from_duration(AUDIO_GAP_MAX),
+        }
+    }
+
+    /// Counts `samples` of 48 kHz, per channel.
+    pub(super) fn advance(&mut self, samples: u64) {
+        self.samples = self.samples.saturating_add(samples);
+    }
+
+    /// When the sample after the last counted one is heard.
+    pub(super) fn end(&self) -> MediaTime {
+        self.origin
+            .plus(samples_time(self.samples, AUDIO_CLOCK_RATE))
+    }
+
+    /// Average distance of the timestamps from the count: positive if the sound is behind them.
+    pub(super) fn skew(&self) -> MediaTime {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "saturates, and stays within the jitter"
+        )]
+        MediaTime::from_micros(self.skew_micros as i64)
+    }
+
+    /// What sound that says it is `distance` later than it would be by count (earlier, if
+    /// negative) means for the sound before it.
+    pub(super) fn place(&self, distance: MediaTime) -> Placement {
+        let jitter = from_duration(AUDIO_JITTER_MAX);
+        let gap_max = from_duration(AUDIO_GAP_MAX).min(self.silence_left);
+        let overlap_max = from_duration(AUDIO_OVERLAP_MAX);
+        if distance > jitter {
+            if distance > gap_max {
+                return Placement::Jump;
+            }
+            return Placement::Cut;
+        }
+        if distance < MediaTime::ZERO.minus(overlap_max) {
+            return Placement::Jump;
+        }
+        if distance < MediaTime::ZERO.minus(jitter) {
+            return Placement::Cut;
+        }
+        Placement::Continues
+    }
+
+    /// Sound of `duration` goes on, `distance` from its place by count.
+    pub(super) fn observe(&mut self, distance: MediaTime, duration: MediaTime) {
+        let part = micros(duration) / (micros(duration) + AVERAGE_OVER_MICROS);
+        self.skew_micros += (micros(distance) - self.skew_micros) * part;
+        self.silence_left = self
+            .silence_left
+            .plus(duration)
+            .min(from_duration(AUDIO_GAP_MAX));
+    }
+
+    /// The sound was cut, and its next piece set exactly after `silence`.
+    pub(super) fn cut(&mut self, silence: MediaTime) {
+        self.skew_micros = 0.0;
+        self.silence_left = self.silence_left.minus(silence).max(MediaTime::ZERO);
+    }
+
+    /// The part by which the sound should be longer (shorter, if negative) for now.
+    pub(super) fn trim(&self) -> f64 {
+        let beyond = (self.skew_micros.abs() - TOLERANCE_MICROS).max(0.0);
+        beyond.copysign(self.skew_micros) * CORRECTION_PER_SECOND / 1_000_000.0
+    }
+}
+
+fn micros(time: MediaTime) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "what is averaged is within the jitter"
+    )]
+    let micros = time.as_micros() as f64;
+    micros
+}
+
+fn from_duration(duration: Duration) -> MediaTime {
+    MediaTime::from_micros(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,218 @@
+//! The house's rules as tests: who may import whom, one home per crate, purpose lines, lengths.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest source file, tests apart, in lines.
+const FILE_LINES_MAX: usize = 600;
+
+/// Which modules of this crate each module may import.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("ids", &[]),
+    ("limits", &[]),
+    ("media", &["ids", "limits"]),
+    ("config", &["ids", "limits"]),
+    ("metrics", &["ids", "control"]),
+    ("messages", &["ids", "media"]),
+    ("rtmp", &["ids", "limits", "media"]),
+    ("transcode", &["ids", "limits", "media", "messages"]),
+    ("ingest", &["ids", "limits", "media"]),
+    ("room", &["ids", "limits", "media"]),
+    ("webrtc", &["ids", "limits", "media", "messages"]),
+    ("signalling", &["ids", "limits"]),
+    ("web", &[]),
+    ("webhook", &["ids", "limits"]),
+    (
+        "engine",
+        &["ids", "limits", "media", "messages", "metrics", "rtmp", "ingest", "room", "webrtc"],
+    ),
+    (
+        "control",
+        &[
+            "ids", "limits", "config", "media", "messages", "metrics", "signalling", "web",
+            "webhook",
+        ],
+    ),
+    (
+        "runtime",
+        &[
+            "ids", "limits", "config", "media", "messages", "metrics", "engine", "transcode",
+            "control", "signalling", "webhook",
+        ],
+    ),
+    ("logging", &["config"]),
+    (
+        "server",
+        &[
+            "ids", "limits", "config", "messages", "metrics", "engine", "transcode", "control",
+            "runtime", "webhook", "webrtc",
+        ],
+    ),
+    ("main", &["config", "logging", "runtime", "server"]),
+];
+
+/// The one home of each third-party crate; those not named here may be used anywhere.
+const HOMES: &[(&str, &[&str])] = &[
+    ("rml_rtmp", &["rtmp"]),
+    ("rml_amf0", &["rtmp"]),
+    ("fdk_aac", &["transcode"]),
+    ("opus", &["transcode"]),
+    ("rubato", &["transcode"]),
+    ("h264_reader", &["media"]),
+    ("str0m", &["webrtc"]),
+    ("str0m_proto", &["webrtc"]),
+    ("str0m_aws_lc_rs", &["webrtc"]),
+    ("dimpl", &["webrtc"]),
+    ("aws_lc_rs", &["webrtc", "web"]),
+    ("tungstenite", &["signalling"]),
+    ("httparse", &["signalling"]),
+    ("serde_json", &["signalling", "control", "webhook"]),
+    ("toml", &["config"]),
+    ("clap", &["main"]),
+    ("simplelog", &["logging"]),
+    ("mio", &["runtime", "server"]),
+    ("crossbeam_channel", &["runtime", "webrtc"]),
+    ("ureq", &["runtime"]),
+    ("rustls", &["server"]),
+    ("quinn_udp", &["runtime"]),
+    ("socket2", &["runtime"]),
+    ("core_affinity", &["runtime"]),
+    ("if_addrs", &["runtime"]),
+    ("sd_notify", &["runtime"]),
+    ("signal_hook", &["runtime"]),
+    ("signal_hook_mio", &["runtime"]),
+    ("getrandom", &["ids"]),
+];
+
+#[test]
+fn modules_import_only_what_they_may() {
+    let allowed: BTreeMap<_, _> = MAY_IMPORT.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let module = module_of(&file);
+        let Some(may) = allowed.get(module.as_str()) else {
+            if module != "lib" {
+                wrong.push(format!("{}: module {module} is not in the table", file.display()));
+            }
+            continue;
+        };
+        for (number, line) in code_lines(&file) {
+            for root in ["crate::", "rtmpeer::"] {
+                for imported in names_after(&line, root) {
+                    let known = allowed.contains_key(imported.as_str());
+                    if known && imported != module && !may.contains(&imported.as_str()) {
+                        let place = format!("{}:{number}", file.display());
+                        wrong.push(format!("{place}: {module} may not import {imported}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_third_party_crate_has_one_home() {
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let module = module_of(&file);
+        for (number, line) in code_lines(&file) {
+            for (name, homes) in HOMES {
+                let used = line.starts_with(&format!("use {name}::"))
+                    || line.starts_with(&format!("pub use {name}::"))
+                    || names_before(&line, name);
+                if used && !homes.contains(&module.as_str()) {
+                    wrong.push(format!("{}:{number}: {name} in {module}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for file in sources() {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//! "), "{} has no purpose line", file.display());
+    }
+}
+
+#[test]
+fn no_file_is_too_long() {
+    for file in sources() {
+        let lines = code_lines(&file).len();
+        assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines", file.display());
+    }
+}
+
+#[test]
+fn only_the_clock_reads_the_clock() {
+    for file in sources() {
+        if file.ends_with("runtime/clock.rs") {
+            continue;
+        }
+        for (number, line) in code_lines(&file) {
+            let reads = line.contains("Instant::now()") || line.contains("SystemTime::now()");
+            assert!(!reads, "{}:{number} reads a clock", file.display());
+        }
+    }
+}
+
+/// Rust files of `src`, in a stable order; files of tests only are left out.
+fn sources() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    files.sort();
+    assert!(files.len() > 20, "the sources were not found");
+    files
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if name != "tests" {
+                collect(&path, files);
+            }
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn module_of(file: &Path) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let first = file.strip_prefix(root).unwrap().components().next().unwrap();
+    first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+/// Lines before the tests, numbered from 1, comments blanked.
+fn code_lines(file: &Path) -> Vec<(usize, String)> {
+    let text = fs::read_to_string(file).unwrap();
+    let before_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let blank = |line: &str| {
+        if line.trim_start().starts_with("//") { String::new() } else { line.to_owned() }
+    };
+    before_tests.lines().enumerate().map(|(index, line)| (index + 1, blank(line))).collect()
+}
+
+/// The identifiers that follow each `root` in a line.
+fn names_after(line: &str, root: &str) -> Vec<String> {
+    let identifier = |rest: &str| {
+        rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+    };
+    line.match_indices(root).map(|(at, _)| identifier(&line[at + root.len()..])).collect()
+}
+
+/// Whether a line uses a crate by its path, as in `name::thing`.
+fn names_before(line: &str, name: &str) -> bool {
+    let path = format!("{name}::");
+    line.match_indices(&path).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '.')
+    })
+}
