@@ -9,7 +9,7 @@ const RTMP_PORT = 1935;
 /** What the server takes as a room's name. */
 const ROOM_NAME = /^[A-Za-z0-9._~-]{1,128}$/;
 
-const base = new URL('./', location.href);
+const base = new URL('/', location.href);
 const $ = (id) => document.getElementById(id);
 
 // -- who is live --

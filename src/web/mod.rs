@@ -38,7 +38,7 @@ pub fn asset(name: &str) -> Option<Asset> {
         "page.js" => (SCRIPT, include_bytes!("page.js")),
         "index.js" => (SCRIPT, include_bytes!("index.js")),
         "style.css" => (STYLE, include_bytes!("style.css")),
-        "icon.svg" => (ICON, include_bytes!("icon.svg")),
+        "icon.svg" | "favicon.ico" => (ICON, include_bytes!("icon.svg")),
         _ => return None,
     };
     Some(tagged(mime, bytes))
@@ -99,8 +99,8 @@ mod tests {
         for html in pages {
             let links = [quoted(html, "src="), quoted(html, "href=")].concat();
             assert!(links.iter().any(|link| link.ends_with(".js")), "{links:?}");
-            for link in links.iter().filter(|link| link.starts_with("assets/")) {
-                let name = link.trim_start_matches("assets/");
+            for link in links.iter().filter(|link| link.starts_with("/assets/")) {
+                let name = link.trim_start_matches("/assets/");
                 assert!(asset(name).is_some(), "{link} is not served");
             }
         }

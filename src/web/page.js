@@ -12,11 +12,11 @@ const flag = (name, otherwise) =>
   query.has(name) ? !['0', 'false', 'no', 'off'].includes(query.get(name)) : otherwise;
 const $ = (id) => document.getElementById(id);
 
-const room = decodeURIComponent(location.pathname.split('/').pop());
+const room = decodeURIComponent(location.pathname.split('/').filter(Boolean).pop());
 const player = new RoomPlayer({
   video: $('video'),
   room,
-  base: new URL('./', location.href),
+  base: new URL('/', location.href),
   whep: flag('whep', false),
   token: query.get('token'),
   clientName: query.get('name') ?? `guest-${100 + Math.floor(Math.random() * 900)}`,

@@ -1,0 +1,159 @@
+// Measures what a room's page really shows and plays. Put into each page before its own scripts.
+
+window.probe = (() => {
+  const video = () => document.querySelector('video');
+  const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+  /** An AudioContext with an analyser on each channel of what the page plays. */
+  function listen(fftSize) {
+    const context = new AudioContext({ sampleRate: 48000 });
+    const source = context.createMediaStreamSource(video().srcObject);
+    const splitter = context.createChannelSplitter(2);
+    source.connect(splitter);
+    const channels = [0, 1].map((channel) => {
+      const analyser = context.createAnalyser();
+      analyser.fftSize = fftSize;
+      analyser.smoothingTimeConstant = 0;
+      splitter.connect(analyser, channel);
+      return analyser;
+    });
+    return { context, channels };
+  }
+
+  function peak(analyser) {
+    const bins = new Float32Array(analyser.frequencyBinCount);
+    analyser.getFloatFrequencyData(bins);
+    let best = 0;
+    for (let bin = 1; bin < bins.length; bin += 1) if (bins[bin] > bins[best]) best = bin;
+    const hertz = (best * analyser.context.sampleRate) / analyser.fftSize;
+    return { hertz, decibel: bins[best] };
+  }
+
+  /** Where in a second's rhythm things begin: times of first entries above the threshold. */
+  function onsets(quietMs) {
+    const times = [];
+    let lastLoud = -Infinity;
+    return {
+      times,
+      loud(at) {
+        if (at - lastLoud > quietMs) times.push(at);
+        lastLoud = Math.max(lastLoud, at);
+      },
+    };
+  }
+
+  return {
+    snapshot() {
+      const figures = window.rtmpeer?.stats() ?? {};
+      return {
+        state: document.body.dataset.state,
+        text: document.getElementById('message-text')?.textContent,
+        advice: document.getElementById('advice')?.textContent,
+        muted: video()?.muted,
+        at: performance.now(),
+        ...figures,
+      };
+    },
+
+    /** Fresh counters straight from the connection, not from the page's own arithmetic. */
+    async counters() {
+      const report = await window.rtmpeer.pc.getStats();
+      const counters = { at: performance.now() };
+      for (const entry of report.values()) {
+        if (entry.type !== 'inbound-rtp') continue;
+        const fields = entry.kind === 'video'
+          ? ['framesDecoded', 'framesReceived', 'framesDropped', 'freezeCount',
+            'totalFreezesDuration', 'packetsLost', 'nackCount', 'pliCount', 'keyFramesDecoded',
+            'packetsReceived', 'estimatedPlayoutTimestamp', 'jitterBufferDelay',
+            'jitterBufferEmittedCount']
+          : ['totalAudioEnergy', 'totalSamplesReceived', 'concealedSamples', 'packetsLost',
+            'packetsReceived', 'estimatedPlayoutTimestamp', 'jitterBufferDelay',
+            'jitterBufferEmittedCount'];
+        counters[entry.kind] = Object.fromEntries(fields.map((name) => [name, entry[name] ?? null]));
+      }
+      return counters;
+    },
+
+    /** Colours at points given in fractions of the picture: [[r, g, b], …]. */
+    pixels(points) {
+      const canvas = document.createElement('canvas');
+      canvas.width = video().videoWidth;
+      canvas.height = video().videoHeight;
+      const context = canvas.getContext('2d', { willReadFrequently: true });
+      context.drawImage(video(), 0, 0);
+      return points.map(([x, y]) => {
+        const at = [Math.floor(x * canvas.width), Math.floor(y * canvas.height)];
+        return [...context.getImageData(at[0], at[1], 1, 1).data.slice(0, 3)];
+      });
+    },
+
+    size() {
+      return [video().videoWidth, video().videoHeight];
+    },
+
+    /** The loudest frequency of each channel. */
+    async tones() {
+      const { context, channels } = listen(16384);
+      await pause(1000);
+      const result = channels.map(peak);
+      await context.close();
+      return result;
+    },
+
+    /**
+     * Times of flashes at a point of the picture and of beeps on the right channel, in
+     * milliseconds of this page's clock: when they are shown and when they are played.
+     */
+    async flashesAndBeeps(seconds, [x, y]) {
+      const { context, channels } = listen(2048);
+      const samples = new Float32Array(2048);
+      const flashes = onsets(300);
+      const beeps = onsets(300);
+      const canvas = document.createElement('canvas');
+      canvas.width = canvas.height = 1;
+      const pixel = canvas.getContext('2d', { willReadFrequently: true });
+      let frames = 0;
+      let running = true;
+      const look = (now, frame) => {
+        frames += 1;
+        const { videoWidth, videoHeight } = video();
+        pixel.drawImage(video(), x * videoWidth, y * videoHeight, 4, 4, 0, 0, 1, 1);
+        if (pixel.getImageData(0, 0, 1, 1).data[0] > 128) flashes.loud(frame.expectedDisplayTime);
+        if (running) video().requestVideoFrameCallback(look);
+      };
+      video().requestVideoFrameCallback(look);
+      const end = performance.now() + seconds * 1000;
+      while (performance.now() < end) {
+        channels[1].getFloatTimeDomainData(samples);
+        const now = performance.now();
+        for (let index = 0; index < samples.length; index += 1) {
+          if (Math.abs(samples[index]) > 0.15) {
+            beeps.loud(now - ((samples.length - index) * 1000) / context.sampleRate);
+          }
+        }
+        await pause(4);
+      }
+      running = false;
+      await context.close();
+      return { flashes: flashes.times, beeps: beeps.times, frames };
+    },
+
+    /** How far the page is wider than the window, in pixels. */
+    overflow() {
+      return document.documentElement.scrollWidth - window.innerWidth;
+    },
+
+    chatLines() {
+      return [...document.querySelectorAll('#chat-lines li')].map((line) => line.textContent);
+    },
+
+    text(selector) {
+      return document.querySelector(selector)?.textContent ?? null;
+    },
+
+    shown(selector) {
+      const element = document.querySelector(selector);
+      return Boolean(element) && !element.hidden;
+    },
+  };
+})();
