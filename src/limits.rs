@@ -39,6 +39,31 @@ pub const RING_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 
 /// Largest RTP payload, in bytes: with header, extension and tag below 1,280, the IPv6 minimum.
 pub const RTP_PAYLOAD_BYTES_MAX: usize = 1_200;
+/// Largest SDP of a viewer, in bytes: a browser's with every codec has 10 KiB.
+pub const SDP_BYTES_MAX: usize = 64 * 1_024;
+/// Most lines in a viewer's SDP.
+pub const SDP_LINES_MAX: usize = 1_024;
+/// Most `m=` sections in a viewer's SDP: two are of use.
+pub const SDP_SECTIONS_MAX: usize = 32;
+/// Most ICE candidates of a viewer, in its SDP and after it together.
+pub const SDP_CANDIDATES_MAX: usize = 50;
+/// Longest ICE candidate line, in bytes.
+pub const CANDIDATE_BYTES_MAX: usize = 1_024;
+/// Addresses of one viewer in all its life: str0m keeps something of each for ever. A viewer
+/// that has had more joins anew.
+pub const VIEWER_ADDRESSES_EVER_MAX: usize = 64;
+/// Events of one viewer that wait to be polled: the requests of a NACK or two.
+pub const VIEWER_EVENTS_MAX: usize = 512;
+/// Local addresses offered to a viewer.
+pub const LOCAL_CANDIDATES_MAX: usize = 16;
+/// From a viewer's SDP to its connection.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// From our offer to the viewer's answer.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// Without a sign of the viewer for so long, media stops (RFC 7675 §5.1).
+pub const CONSENT_SILENT_AFTER: Duration = Duration::from_secs(15);
+/// Without a sign of the viewer for so long, its session ends.
+pub const CONSENT_LOST_AFTER: Duration = Duration::from_secs(30);
 
 // -- HTTP, WHEP, WebSocket (src/signalling) --
 
