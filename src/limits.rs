@@ -162,8 +162,6 @@ pub const VIEWERS_PENDING_PER_ADDRESS_MAX: usize = 1_024;
 pub const ROOMS_MAX: usize = VIEWERS_MAX + RTMP_CONNECTIONS_MAX;
 /// Time for a core to make the SDP of a viewer; it takes milliseconds.
 pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
-/// Local candidates offered to one viewer.
-pub const LOCAL_CANDIDATES_MAX: usize = 16;
 /// Viewers that the publisher's core carries more than the least loaded one before a room's
 /// next viewer goes there: a room on two cores costs one message per frame, so it is worth it
 /// only for a crowd.

@@ -14,7 +14,7 @@ use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
 use crate::media::time::MediaTime;
 use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
 use crate::rtmp::{Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
-use crate::webrtc::Packetizer;
+use crate::webrtc::packetize::Packetizer;
 
 /// One RTMP connection.
 #[derive(Debug)]
