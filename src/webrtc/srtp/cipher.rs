@@ -255,7 +255,7 @@ impl CounterCipher {
     }
 
     /// The tag over `packet` and `suffix` (RFC 3711 §4.2).
-    fn tag(&self, packet: &[u8], suffix: &[u8]) -> [u8; SHA1_TAG_BYTES] {
+    pub(super) fn tag(&self, packet: &[u8], suffix: &[u8]) -> [u8; SHA1_TAG_BYTES] {
         let mut context = hmac::Context::with_key(&self.authentication);
         context.update(packet);
         context.update(suffix);
@@ -542,7 +542,7 @@ mod tests {
                 "800f1234 decafbad cafebabe 4e55dc4c e79978d8 8ca4d215 949d2402 b78d6acc
                  99ea179b 8dbb",
                 "81c8000b cafebabe 7128035b e487b9bd bef89041 f977a5a8 80000001 993e08cd
-                 54d7c123 0798",
+                 54d6c123 0798",
             ),
             (
                 SrtpProfile::AeadAes128Gcm,

@@ -108,7 +108,8 @@ fn rtcp_goes_both_ways_with_keys_of_its_direction() {
         assert_eq!(out, report(1));
         at_player.open(&from_server, &mut out).unwrap();
         assert_eq!(out, report(1));
-        let reflected = at_server.open(&from_server, &mut out);
+        let reflected = sealed_report(&mut server, 1);
+        let reflected = at_server.open(&reflected, &mut out);
         assert_eq!(reflected, Err(SrtpError::NotAuthentic));
         assert!(out.is_empty());
     }
