@@ -20,6 +20,9 @@ pub mod srtp;
 mod track;
 mod viewer;
 
+#[cfg(test)]
+mod tests;
+
 pub use dtls::Certificate;
 pub use factory::{ViewerError, ViewerFactory};
 pub use viewer::{Sent, Viewer, ViewerEvent, ViewerOutput, ViewerStats};
