@@ -10,6 +10,7 @@ pub mod demux;
 mod dtls;
 mod factory;
 mod media;
+pub mod packetize;
 mod pacing;
 mod paths;
 pub mod rtcp;

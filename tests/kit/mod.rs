@@ -8,4 +8,9 @@
     reason = "shared test code: each ring uses a part of it, and may fail loudly"
 )]
 
+pub mod clip;
+pub mod publisher;
+pub mod server;
+pub mod udp_viewer;
 pub mod viewer;
+pub mod websocket;

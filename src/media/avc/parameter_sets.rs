@@ -119,14 +119,14 @@ pub fn profile_name([profile, constraints, _level]: [u8; 3]) -> &'static str {
 }
 
 /// What a new parameter set did to those in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Nothing: it was known.
     None,
     /// A PPS is new or another.
     Picture,
-    /// An SPS is new or another: what follows up to the next IDR picture may not be decodable.
-    Sequence,
+    /// The SPS with this id is new or another: it takes effect with the next IDR picture.
+    Sequence(u8),
 }
 
 struct StoredSps {
@@ -182,8 +182,9 @@ impl ParameterSetStore {
         let replaced = self.sps.get(&info.id).map(|it| it.nal_unit.len());
         self.account(replaced, nal_unit.len())?;
         let nal_unit = Bytes::copy_from_slice(nal_unit);
-        self.sps.insert(info.id, StoredSps { nal_unit, info });
-        Ok(Change::Sequence)
+        let id = info.id;
+        self.sps.insert(id, StoredSps { nal_unit, info });
+        Ok(Change::Sequence(id))
     }
 
     fn insert_pps(&mut self, nal_unit: &[u8]) -> Result<Change, AvcError> {
@@ -241,9 +242,9 @@ impl ParameterSetStore {
         self.sps.get(&pps.sps_id).map(|it| &it.info)
     }
 
-    /// The SPS with the lowest id: what is to be expected before the first picture.
+    /// The SPS with an id, if it is known.
     #[must_use]
-    pub fn first_sps(&self) -> Option<&SpsInfo> {
-        self.sps.values().next().map(|it| &it.info)
+    pub fn sps(&self, id: u8) -> Option<&SpsInfo> {
+        self.sps.get(&id).map(|it| &it.info)
     }
 }
