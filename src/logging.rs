@@ -6,22 +6,19 @@
 //! from `warn` up, and at most [`FOREIGN_LINES_PER_SECOND`]: hostile datagrams make str0m warn.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _, stderr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::io::{self, IsTerminal, Write, stderr};
 
 use log::{Level, LevelFilter, Log, Metadata, Record, SetLoggerError};
-use simplelog::{CombinedLogger, Config, SharedLogger};
-
-use crate::webhook::timestamp::rfc3339;
+use simplelog::{CombinedLogger, Config, ConfigBuilder, SharedLogger, WriteLogger};
 
 /// Lines of other crates shown in one second; the rest is counted.
-const FOREIGN_LINES_PER_SECOND: u64 = 10;
+const FOREIGN_LINES_PER_SECOND: u32 = 10;
 /// Our own records' targets begin so; what follows `::` is shown.
 const OUR_CRATE: &str = "rtmpeer";
 /// Longest line, in bytes: pipes write lines up to 4 KiB whole (POSIX `PIPE_BUF` on Linux).
 const LINE_BYTES_MAX: usize = 4_000;
-
+/// Bytes of `2026-11-22T19:00:00`: the part of a timestamp that is the same for one second.
+const SECOND_BYTES: usize = 19;
 /// Makes every record from now on go to standard error, up to `level`.
 ///
 /// # Errors
@@ -34,11 +31,10 @@ pub fn init(level: LevelFilter) -> Result<(), SetLoggerError> {
     } else {
         Style::Plain
     };
-    CombinedLogger::init(vec![Box::new(StderrLogger {
-        level,
-        style,
-        foreign: ForeignLimit::default(),
-    })])
+    CombinedLogger::init(vec![
+        Box::new(LineLogger::new(level, style, Whose::Ours)),
+        Box::new(LineLogger::new(level, style, Whose::Foreign)),
+    ])
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,52 +44,73 @@ enum Style {
     Journal,
 }
 
-#[derive(Debug)]
-struct StderrLogger {
-    level: LevelFilter,
-    style: Style,
-    foreign: ForeignLimit,
+/// Whose records a logger takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    Foreign,
 }
 
-impl Log for StderrLogger {
+/// Lays out records; simplelog adds the time and serializes the writers.
+struct LineLogger {
+    level: LevelFilter,
+    style: Style,
+    whose: Whose,
+    timed: Box<WriteLogger<LineWriter>>,
+}
+
+impl LineLogger {
+    fn new(level: LevelFilter, style: Style, whose: Whose) -> Self {
+        let level = match whose {
+            Whose::Ours => level,
+            Whose::Foreign => level.min(LevelFilter::Warn),
+        };
+        // Only the time is simplelog's; the rest of the line is made here.
+        let config = ConfigBuilder::new()
+            .set_time_level(LevelFilter::Error)
+            .set_time_format_rfc3339()
+            .set_max_level(LevelFilter::Off)
+            .set_thread_level(LevelFilter::Off)
+            .set_target_level(LevelFilter::Off)
+            .set_location_level(LevelFilter::Off)
+            .build();
+        let writer = LineWriter {
+            line: Vec::new(),
+            style,
+            limit: (whose == Whose::Foreign).then(ForeignLimit::default),
+        };
+        Self {
+            level,
+            style,
+            whose,
+            timed: WriteLogger::new(level, config, writer),
+        }
+    }
+}
+
+impl Log for LineLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        is_shown(self.level, metadata.level(), metadata.target())
+        let is_ours = is_ours(metadata.target());
+        metadata.level() <= self.level && is_ours == (self.whose == Whose::Ours)
     }
 
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let wall = wall_clock();
-        if !is_ours(record.target()) {
-            let Some(suppressed) = self.foreign.admit(wall.as_secs()) else {
-                return;
-            };
-            if suppressed > 0 {
-                let text = format!("{suppressed} lines of libraries were not shown");
-                self.write(&line(self.style, wall, Level::Warn, "logging", &text));
-            }
-        }
         let target = short_target(record.target());
         let text = record.args().to_string();
-        self.write(&line(self.style, wall, record.level(), target, &text));
+        let line = layout(self.style, record.level(), target, &text);
+        let laid_out = format_args!("{line}");
+        let mut builder = Record::builder();
+        self.timed
+            .log(&builder.level(record.level()).args(laid_out).build());
     }
 
     fn flush(&self) {}
 }
 
-impl StderrLogger {
-    #[expect(
-        clippy::unused_self,
-        reason = "the one place that writes, for every style"
-    )]
-    fn write(&self, line: &str) {
-        // Nobody can be told that the log cannot be written.
-        let _ = stderr().lock().write_all(line.as_bytes());
-    }
-}
-
-impl SharedLogger for StderrLogger {
+impl SharedLogger for LineLogger {
     fn level(&self) -> LevelFilter {
         self.level
     }
@@ -107,25 +124,90 @@ impl SharedLogger for StderrLogger {
     }
 }
 
-/// Counts lines of other crates by the second. Threads may race for it: the limit is rough.
+/// Collects what simplelog writes in pieces, and writes whole lines.
+#[derive(Debug)]
+struct LineWriter {
+    line: Vec<u8>,
+    style: Style,
+    limit: Option<ForeignLimit>,
+}
+
+impl Write for LineWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        if self.line.ends_with(b"\n") {
+            let mut lines = Vec::new();
+            self.take_line(&mut lines);
+            // Nobody can be told that the log cannot be written.
+            let _ = stderr().lock().write_all(&lines);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl LineWriter {
+    /// Moves the line to `lines` unless there were too many, after how many those were.
+    fn take_line(&mut self, lines: &mut Vec<u8>) {
+        let line = std::mem::take(&mut self.line);
+        let space = line.iter().position(|&byte| byte == b' ');
+        let (time, rest) = line.split_at(space.map_or(0, |at| at.saturating_add(1)));
+        let time = match self.style {
+            Style::Plain | Style::Colours => to_millis(time),
+            Style::Journal => Vec::new(),
+        };
+        if let Some(limit) = &mut self.limit {
+            let Some(suppressed) = limit.admit(line.get(..SECOND_BYTES).unwrap_or_default()) else {
+                return;
+            };
+            if suppressed > 0 {
+                let text = format!("{suppressed} lines of libraries were not shown");
+                let told = layout(self.style, Level::Warn, "logging", &text);
+                lines.extend_from_slice(&time);
+                lines.extend_from_slice(told.as_bytes());
+                lines.push(b'\n');
+            }
+        }
+        lines.extend_from_slice(&time);
+        lines.extend_from_slice(rest);
+    }
+}
+
+/// simplelog's RFC 3339 time, whose fraction has 0 to 9 digits, with 3 digits and a space.
+fn to_millis(time: &[u8]) -> Vec<u8> {
+    let (second, fraction) = time.split_at_checked(SECOND_BYTES).unwrap_or((time, &[]));
+    let digits = fraction.iter().filter(|byte| byte.is_ascii_digit());
+    let mut text = second.to_vec();
+    text.push(b'.');
+    text.extend(digits.chain(b"000").take(3));
+    text.extend_from_slice(b"Z ");
+    text
+}
+
+/// Counts lines of other crates by the second.
 #[derive(Debug, Default)]
 struct ForeignLimit {
-    second: AtomicU64,
-    shown: AtomicU64,
-    suppressed: AtomicU64,
+    second: Vec<u8>,
+    shown: u32,
+    suppressed: u64,
 }
 
 impl ForeignLimit {
     /// Whether a line may be shown in this second; if so, how many were not since the last.
-    fn admit(&self, second: u64) -> Option<u64> {
-        if self.second.swap(second, Ordering::Relaxed) != second {
-            self.shown.store(0, Ordering::Relaxed);
+    fn admit(&mut self, second: &[u8]) -> Option<u64> {
+        if self.second != second {
+            self.second = second.to_vec();
+            self.shown = 0;
         }
-        if self.shown.fetch_add(1, Ordering::Relaxed) >= FOREIGN_LINES_PER_SECOND {
-            self.suppressed.fetch_add(1, Ordering::Relaxed);
+        if self.shown >= FOREIGN_LINES_PER_SECOND {
+            self.suppressed = self.suppressed.saturating_add(1);
             return None;
         }
-        Some(self.suppressed.swap(0, Ordering::Relaxed))
+        self.shown = self.shown.saturating_add(1);
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 
@@ -134,28 +216,16 @@ fn is_ours(target: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-fn is_shown(configured: LevelFilter, level: Level, target: &str) -> bool {
-    let most = if is_ours(target) {
-        configured
-    } else {
-        configured.min(LevelFilter::Warn)
-    };
-    level <= most
-}
-
 fn short_target(target: &str) -> &str {
     let rest = target.strip_prefix(OUR_CRATE).unwrap_or(target);
     rest.strip_prefix("::").unwrap_or(target)
 }
 
-/// One line with its end.
-fn line(style: Style, wall: Duration, level: Level, target: &str, text: &str) -> String {
+/// A line without its time and its end.
+fn layout(style: Style, level: Level, target: &str, text: &str) -> String {
     let mut line = match style {
-        Style::Plain => format!("{} {level} {target}: ", rfc3339(wall)),
-        Style::Colours => {
-            let colour = colour(level);
-            format!("{} \x1b[{colour}m{level}\x1b[0m {target}: ", rfc3339(wall))
-        }
+        Style::Plain => format!("{level} {target}: "),
+        Style::Colours => format!("\x1b[{}m{level}\x1b[0m {target}: ", colour(level)),
         Style::Journal => format!("<{}>{target}: ", priority(level)),
     };
     for c in text.chars() {
@@ -170,7 +240,6 @@ fn line(style: Style, wall: Duration, level: Level, target: &str, text: &str) ->
             line.push(c);
         }
     }
-    line.push('\n');
     line
 }
 
@@ -193,15 +262,6 @@ fn colour(level: Level) -> u8 {
         Level::Debug => 34,
         Level::Trace => 90,
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a log line tells when it was written, which no caller passes along"
-)]
-fn wall_clock() -> Duration {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since_epoch.unwrap_or_default()
 }
 
 /// Whether standard error is the journal's stream, as `$JOURNAL_STREAM` (`device:inode`) says: a
@@ -230,17 +290,30 @@ fn names_stderr(_stream: &str) -> bool {
 mod tests {
     use super::*;
 
-    const WALL: Duration = Duration::from_millis(1_795_374_000_123);
+    /// What one record becomes, in a logger whose writer is asked instead of standard error.
+    fn shown(style: Style, whose: Whose, lines: &[&str]) -> String {
+        let mut writer = LineWriter {
+            line: Vec::new(),
+            style,
+            limit: (whose == Whose::Foreign).then(ForeignLimit::default),
+        };
+        let mut shown = Vec::new();
+        for line in lines {
+            writer.line = format!("{line}\n").into_bytes();
+            writer.take_line(&mut shown);
+        }
+        String::from_utf8(shown).unwrap()
+    }
 
     #[test]
     fn a_line_reads_as_documented_in_each_style() {
+        let text = "listening addr=0.0.0.0:1935";
         let made = |style| {
-            line(
+            let laid_out = layout(style, Level::Info, "rtmp", text);
+            shown(
                 style,
-                WALL,
-                Level::Info,
-                "rtmp",
-                "listening addr=0.0.0.0:1935",
+                Whose::Ours,
+                &[&format!("2026-11-22T19:00:00.123Z {laid_out}")],
             )
         };
         assert_eq!(
@@ -251,28 +324,81 @@ mod tests {
             made(Style::Journal),
             "<6>rtmp: listening addr=0.0.0.0:1935\n"
         );
-        assert!(made(Style::Colours).contains("\x1b[32mINFO\x1b[0m rtmp: "));
+        assert!(made(Style::Colours).contains("Z \x1b[32mINFO\x1b[0m rtmp: "));
+    }
+
+    #[test]
+    fn simplelog_puts_one_timestamp_first_and_nothing_else() {
+        #[derive(Clone)]
+        struct Capture(std::sync::mpsc::SyncSender<Vec<u8>>);
+        impl Write for Capture {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.send(bytes.to_vec()).unwrap();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (sender, receiver) = std::sync::mpsc::sync_channel(64);
+        let logger = LineLogger::new(LevelFilter::Info, Style::Plain, Whose::Ours);
+        let config = logger.timed.config().unwrap().clone();
+        let capture = WriteLogger::new(LevelFilter::Info, config, Capture(sender));
+        let mut builder = Record::builder();
+        let record = builder
+            .level(Level::Info)
+            .args(format_args!("INFO x: y"))
+            .build();
+        capture.log(&record);
+        drop(capture);
+        let line: Vec<u8> = receiver.iter().flatten().collect();
+        let line = String::from_utf8(line).unwrap();
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!(rest, "INFO x: y\n");
+        assert!(time.ends_with('Z') && &time[10..11] == "T", "{time}");
+    }
+
+    #[test]
+    fn a_time_is_shown_in_milliseconds_whatever_its_digits() {
+        for (long, short) in [
+            ("2026-11-22T19:00:00Z ", "2026-11-22T19:00:00.000Z "),
+            ("2026-11-22T19:00:00.1Z ", "2026-11-22T19:00:00.100Z "),
+            (
+                "2026-11-22T19:00:00.123456789Z ",
+                "2026-11-22T19:00:00.123Z ",
+            ),
+        ] {
+            assert_eq!(to_millis(long.as_bytes()), short.as_bytes());
+        }
     }
 
     #[test]
     fn a_record_cannot_make_a_second_line_nor_steer_a_terminal() {
         let text = "a\r\n2026 ERROR fake: b\u{1b}[2J";
-        let line = line(Style::Plain, WALL, Level::Warn, "x", text);
-        assert_eq!(line.matches('\n').count(), 1);
-        assert!(!line.contains('\r') && !line.contains('\u{1b}'));
-        let long = super::line(Style::Plain, WALL, Level::Warn, "x", &"é".repeat(10_000));
+        let line = layout(Style::Plain, Level::Warn, "x", text);
+        assert!(!line.contains(char::is_control), "{line:?}");
+        let long = layout(Style::Plain, Level::Warn, "x", &"é".repeat(10_000));
         assert!(long.len() < LINE_BYTES_MAX + 8);
     }
 
     #[test]
     fn libraries_are_shown_from_warn_up_and_ours_as_configured() {
-        let shown = |configured, level, target| is_shown(configured, level, target);
-        assert!(shown(LevelFilter::Trace, Level::Trace, "rtmpeer::control"));
-        assert!(!shown(LevelFilter::Info, Level::Debug, "rtmpeer::control"));
-        assert!(!shown(LevelFilter::Trace, Level::Info, "str0m::ice"));
-        assert!(shown(LevelFilter::Info, Level::Warn, "str0m::ice"));
-        assert!(!shown(LevelFilter::Error, Level::Warn, "str0m::ice"));
-        assert!(!shown(LevelFilter::Trace, Level::Info, "rtmpeers::x"));
+        let shown = |configured, level, target| {
+            let metadata = Metadata::builder().level(level).target(target).build();
+            [Whose::Ours, Whose::Foreign]
+                .map(|whose| LineLogger::new(configured, Style::Plain, whose).enabled(&metadata))
+        };
+        let (ours, foreign, none) = ([true, false], [false, true], [false, false]);
+        let trace = LevelFilter::Trace;
+        assert_eq!(shown(trace, Level::Trace, "rtmpeer::control"), ours);
+        assert_eq!(
+            shown(LevelFilter::Info, Level::Debug, "rtmpeer::control"),
+            none
+        );
+        assert_eq!(shown(trace, Level::Info, "str0m::ice"), none);
+        assert_eq!(shown(LevelFilter::Info, Level::Warn, "str0m::ice"), foreign);
+        assert_eq!(shown(LevelFilter::Error, Level::Warn, "str0m::ice"), none);
+        assert_eq!(shown(trace, Level::Info, "rtmpeers::x"), none);
     }
 
     #[test]
@@ -284,11 +410,17 @@ mod tests {
 
     #[test]
     fn a_flood_of_library_lines_is_cut_and_its_size_told() {
-        let limit = ForeignLimit::default();
-        let shown = (0..1_000).filter(|_| limit.admit(7).is_some()).count();
-        assert_eq!(shown, 10);
-        assert_eq!(limit.admit(8), Some(990));
-        assert_eq!(limit.admit(8), Some(0));
+        let (first, second) = ("2026-11-22T19:00:00.123Z a", "2026-11-22T19:00:01.000Z b");
+        let mut lines = vec![first; 1_000];
+        lines.push(second);
+        let text = shown(Style::Plain, Whose::Foreign, &lines);
+        assert_eq!(text.lines().count(), 12);
+        let told = "2026-11-22T19:00:01.000Z WARN logging: 990 lines of libraries were not shown";
+        assert_eq!(text.lines().nth(10), Some(told));
+        assert_eq!(
+            shown(Style::Plain, Whose::Ours, &lines).lines().count(),
+            1_001
+        );
     }
 
     #[test]
