@@ -10,6 +10,7 @@ pub mod demux;
 mod dtls;
 mod factory;
 mod media;
+mod output;
 mod pacing;
 mod paths;
 pub mod rtcp;
@@ -25,4 +26,5 @@ mod tests;
 
 pub use dtls::Certificate;
 pub use factory::{ViewerError, ViewerFactory};
-pub use viewer::{Sent, Viewer, ViewerEvent, ViewerOutput, ViewerStats};
+pub use output::{Sent, ViewerEvent, ViewerOutput, ViewerStats};
+pub use viewer::Viewer;
