@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::batch::SendBatch;
 use super::factory::Tracks;
+use super::output::{Sent, ViewerEvent, ViewerStats, push_event};
 use super::pacing::{ResendBudget, VideoPacer};
 use super::rtcp::{self, NtpTime, RtcpItem};
 use super::srtp::{SrtcpReceiver, SrtpSender};
 use super::track::{PACKET_OVERHEAD_BYTES, Target, Track};
-use super::viewer::{Sent, ViewerEvent, ViewerStats, push_event};
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::media::time::{MediaTime, Timebase};
 

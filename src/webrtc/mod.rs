@@ -10,6 +10,7 @@ pub mod demux;
 mod dtls;
 mod factory;
 mod media;
+mod output;
 pub mod packetize;
 mod pacing;
 mod paths;
@@ -26,4 +27,5 @@ mod tests;
 
 pub use dtls::Certificate;
 pub use factory::{ViewerError, ViewerFactory};
-pub use viewer::{Sent, Viewer, ViewerEvent, ViewerOutput, ViewerStats};
+pub use output::{Sent, ViewerEvent, ViewerOutput, ViewerStats};
+pub use viewer::Viewer;

@@ -285,7 +285,7 @@ fn choose_tracks(parts: &mut Parts<'_>) -> Result<(), ViewerError> {
     let (mut audio, mut video) = (false, false);
     for section in &mut parts.sections {
         let bundled = bundle.contains(&section.head.mid.as_str());
-        let usable = !(section.rejected && !bundled)
+        let usable = (bundled || !section.rejected)
             && receives(&section.lines).unwrap_or(session_receives)
             && legal_mid(&section.head.mid);
         let codec = |name: &str| has_codec(&section.lines, name);

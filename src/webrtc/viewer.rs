@@ -25,6 +25,7 @@ use super::codecs;
 use super::dtls::{KeyReceiver, TappedKeys};
 use super::factory::{Tracks, ViewerError};
 use super::media::Media;
+use super::output::{Sent, ViewerEvent, ViewerOutput, ViewerStats, push_event};
 use super::paths::Paths;
 use super::sdp::{self, SdpRole};
 use super::srtp::{SrtcpReceiver, SrtpSender};
@@ -32,7 +33,7 @@ use super::track::Sources;
 use crate::ids::{Secret, ViewerId};
 use crate::limits::{
     CANDIDATE_BYTES_MAX, CONNECT_DEADLINE, CONSENT_LOST_AFTER, CONSENT_SILENT_AFTER,
-    SDP_CANDIDATES_MAX, VIEWER_EVENTS_MAX,
+    SDP_CANDIDATES_MAX,
 };
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::media::time::Timebase;
@@ -42,73 +43,6 @@ use crate::messages::ViewerEnd;
 const NEVER: Duration = Duration::from_secs(24 * 3_600);
 /// Datagrams that str0m may write in one poll: a DTLS flight has fewer than 10.
 const OUTPUTS_PER_POLL_MAX: usize = 256;
-
-/// What [`Viewer::poll_output`] returns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ViewerOutput {
-    /// Something happened; poll again.
-    Event(ViewerEvent),
-    /// Nothing more: call [`Viewer::handle_timeout`] then, unless something comes earlier.
-    Timeout(Instant),
-}
-
-/// What happened to a viewer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ViewerEvent {
-    /// ICE and DTLS are up, media may be sent.
-    Connected,
-    /// The player cannot go on without a keyframe.
-    KeyframeWanted,
-    /// A packet is to be sent again: look it up and call [`Viewer::resend`].
-    Resend {
-        /// Its track.
-        track: TrackKind,
-        /// Its sequence number in the room.
-        sequence: u64,
-    },
-    /// No sign of the viewer for 15 s: stop sending.
-    Silent,
-    /// It is there again: begin anew, with a burst.
-    Back,
-    /// It is over; the viewer is to be dropped.
-    Ended(ViewerEnd),
-}
-
-/// What [`Viewer::send`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// The frame is gone, or this viewer does not take it.
-    Done,
-    /// Not, or not all of it: call again with the same frame at that time.
-    Paced(Instant),
-}
-
-/// What is known of a viewer's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ViewerStats {
-    /// RTP packets sent, without retransmissions.
-    pub packets_sent: u64,
-    /// Payload bytes of them.
-    pub bytes_sent: u64,
-    /// Packets sent again.
-    pub packets_resent: u64,
-    /// Payload bytes of them.
-    pub bytes_resent: u64,
-    /// Packets asked for again.
-    pub nacks: u64,
-    /// Keyframe requests.
-    pub plis: u64,
-    /// Round trip time by the last receiver report.
-    pub round_trip: Option<Duration>,
-    /// Video packets lost since the report before, in 1/256.
-    pub fraction_lost: u8,
-    /// How much the player believes it can take, in bits per second (REMB).
-    pub estimate_bps: Option<u64>,
-    /// Datagrams not used: from strangers, malformed, replayed, or media.
-    pub datagrams_ignored: u64,
-    /// RTP or RTCP that str0m wanted to send, and did not.
-    pub media_suppressed: u64,
-}
 
 /// How a session begins.
 pub(super) enum Begin {
@@ -562,15 +496,15 @@ impl Viewer {
     }
 
     fn handle_event(&mut self, event: &Event) {
-        match event {
+        // Of the rest nothing concerns us: consent is ours to watch, and media is not str0m's.
+        if matches!(event, Event::Closed) {
+            self.end(ViewerEnd::Left);
+        } else if matches!(event, Event::Connected) {
             // The handshake is over and the viewer's certificate is the announced one.
-            Event::Connected => match self.keys.try_recv() {
+            match self.keys.try_recv() {
                 Ok(keys) => self.take_keys(&keys),
                 Err(_none) => self.end(ViewerEnd::Failed),
-            },
-            Event::Closed => self.end(ViewerEnd::Left),
-            // Consent is ours to watch, and media is not str0m's.
-            _ => {}
+            }
         }
     }
 
@@ -631,12 +565,5 @@ impl Viewer {
             Phase::Ended => return now + NEVER,
         };
         ours.map_or(self.next_str0m, |ours| ours.min(self.next_str0m))
-    }
-}
-
-/// Queues an event, unless too many wait. An end is queued into an empty queue only.
-pub(super) fn push_event(events: &mut VecDeque<ViewerEvent>, event: ViewerEvent) {
-    if events.len() < VIEWER_EVENTS_MAX {
-        events.push_back(event);
     }
 }

@@ -24,6 +24,9 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionMap};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
+/// Packets kept to wait for a retransmission: a join's burst brings hundreds in one round trip.
+const REORDERING_PACKETS: usize = 1_000;
+
 /// One frame as the player got it.
 #[derive(Debug, Clone)]
 pub struct KitFrame {
@@ -111,6 +114,7 @@ impl KitViewer {
         }
         let mut config = RtcConfig::new()
             .clear_codecs()
+            .set_reordering_size_video(REORDERING_PACKETS)
             .set_extension_map(extensions);
         if wishes.video {
             config = config.enable_h264(true);
