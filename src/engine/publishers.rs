@@ -34,7 +34,6 @@ impl fmt::Debug for Publisher {
 }
 
 /// What it publishes, once accepted.
-#[derive(Debug)]
 struct Publish {
     room: RoomId,
     name: RoomName,
