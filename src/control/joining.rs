@@ -306,7 +306,11 @@ impl Control {
             Signalling::Whep { .. } => log::debug!("{text} viewer={id}"),
             Signalling::WebSocket(socket) => {
                 let conn = socket.conn;
+                let may_answer_again = !viewer.connected;
                 self.complain(conn, text);
+                if may_answer_again {
+                    self.reopen_offer(id);
+                }
             }
         }
     }

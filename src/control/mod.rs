@@ -64,10 +64,6 @@ impl Default for ControlConfig {
 
 /// What [`Control`] wants done.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "pulled one at a time; the queue is short but for fan-out of small messages"
-)]
 pub enum ControlOutput {
     /// Send a message to a core.
     Core {

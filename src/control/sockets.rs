@@ -114,8 +114,7 @@ impl Control {
                     self.close_socket(conn, ViewerEnd::Failed);
                     self.remove_viewer(id);
                 } else {
-                    // It may answer once more.
-                    self.change_socket(id, |socket| socket.offer = Offer::Sent);
+                    self.reopen_offer(id);
                 }
                 return;
             }
@@ -129,6 +128,15 @@ impl Control {
         if is_first {
             self.welcome(id, conn);
         }
+    }
+
+    /// Lets a viewer answer once more: it may have been its answer that was wrong. If it was
+    /// not, its core refuses the second.
+    pub(super) fn reopen_offer(&mut self, id: ViewerId) {
+        self.change_socket(id, |socket| match socket.offer {
+            Offer::Answered => socket.offer = Offer::Sent,
+            Offer::Awaited { .. } | Offer::Sent => {}
+        });
     }
 
     /// Says how the room is, to one who came.
