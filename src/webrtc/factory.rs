@@ -73,6 +73,20 @@ impl fmt::Display for ViewerError {
 
 impl std::error::Error for ViewerError {}
 
+/// Longest text of str0m's that is handed on, in characters.
+const STR0M_TEXT_CHARS_MAX: usize = 200;
+
+impl ViewerError {
+    /// What str0m says of an SDP, without the addresses of memory that its parser names.
+    pub(super) fn from_str0m(why: &dyn fmt::Display) -> Self {
+        let text = why.to_string();
+        let lines = text.lines().filter(|line| !line.contains("PointerOffset"));
+        let text = lines.collect::<Vec<_>>().join("; ");
+        let legal = text.chars().filter(|character| !character.is_control());
+        Self::Sdp(legal.take(STR0M_TEXT_CHARS_MAX).collect())
+    }
+}
+
 /// Makes the viewers of one core.
 #[derive(Debug)]
 pub struct ViewerFactory {
@@ -130,14 +144,14 @@ impl ViewerFactory {
         now: Instant,
     ) -> Result<(Viewer, String), ViewerError> {
         let remote = sdp::read_remote(offer, SdpRole::Offer)?;
-        let parsed = SdpOffer::from_sdp_string(&remote.text)
-            .map_err(|why| ViewerError::Sdp(why.to_string()))?;
+        let parsed =
+            SdpOffer::from_sdp_string(&remote.text).map_err(|why| ViewerError::from_str0m(&why))?;
         let mut session = self.session(candidates, profile_level_id, now)?;
         let answer = session
             .rtc
             .sdp_api()
             .accept_offer(parsed)
-            .map_err(|why| ViewerError::Sdp(why.to_string()))?;
+            .map_err(|why| ViewerError::from_str0m(&why))?;
         let (video, audio) = negotiated(&session.rtc, &remote);
         let tracks = Tracks::new(video, audio, &session.sources)?;
         let lines = |kind| tracks.lines(kind, &session.cname);

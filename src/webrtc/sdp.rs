@@ -526,3 +526,6 @@ fn push_line(text: &mut String, line: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = write!(text, "{line}\r\n");
 }
+
+#[cfg(test)]
+mod tests;

@@ -846,3 +846,18 @@ fn str0m_reports_are_suppressed_and_counted() {
     // At its end str0m says goodbye for sources that it never sent.
     assert!(world.viewer.stats().media_suppressed > 0);
 }
+
+#[test]
+fn player_that_insists_on_being_dtls_server_is_served_too() {
+    let now = start();
+    let mut player = KitViewer::new(player_address(), now);
+    let offer = player.offer().replace("a=setup:actpass", "a=setup:passive");
+    let (viewer, answer) = factory(1, now)
+        .answer(ViewerId(1), &offer, &[server()], HIGH, now)
+        .unwrap();
+    assert!(answer.contains("a=setup:active"));
+    player.accept(&answer);
+    let mut world = World::of(viewer, player, now).connected();
+    world.play(30);
+    world.assert_all_arrived();
+}

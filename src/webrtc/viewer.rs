@@ -209,7 +209,7 @@ impl Viewer {
         }
         let remote = sdp::read_remote(sdp, SdpRole::Answer)?;
         let answer = SdpAnswer::from_sdp_string(&remote.text)
-            .map_err(|why| ViewerError::Sdp(why.to_string()))?;
+            .map_err(|why| ViewerError::from_str0m(&why))?;
         let connecting = Phase::Connecting {
             deadline: now + CONNECT_DEADLINE,
         };
@@ -225,7 +225,7 @@ impl Viewer {
         self.rtc
             .sdp_api()
             .accept_answer(pending, answer)
-            .map_err(|why| ViewerError::Sdp(why.to_string()))?;
+            .map_err(|why| ViewerError::from_str0m(&why))?;
         let video = codecs::video_format(&self.rtc, video);
         let audio = codecs::audio_format(&self.rtc, audio);
         self.media.set_tracks(Tracks::new(video, audio, &sources)?);
