@@ -7,6 +7,7 @@ import time
 
 import aioice.ice
 import aiohttp
+import yarl
 import numpy
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
@@ -94,7 +95,7 @@ class AiortcViewer:
             body = await response.text()
             if response.status != 201:
                 raise Failure(f"WHEP answered {response.status}: {body[:200]}")
-            self.session = str(response.url.join(aiohttp.client.URL(response.headers["Location"])))
+            self.session = str(response.url.join(yarl.URL(response.headers["Location"])))
         await self.pc.setRemoteDescription(RTCSessionDescription(body, "answer"))
 
     async def _web_socket(self):

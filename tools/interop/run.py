@@ -1,0 +1,491 @@
+#!/usr/bin/env python3
+"""Interop: real encoders publish to the release binary, real WebRTC stacks play.
+
+    run.py                 all cases
+    run.py --only TEXT     those whose name contains TEXT (may be repeated)
+    run.py --list          their names
+    run.py --json FILE     also writes the figures there
+
+Prints a line for each case; exit code 0 only if all hold. All traffic stays on loopback.
+"""
+
+import argparse
+import asyncio
+import json
+import pathlib
+import random
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+
+import publishers
+from aiortc_viewer import AiortcViewer
+from browser import Browser
+from checks import aiortc_plays, page_plays, require
+from server import BINARY, LOGS, Failure, Server, until
+
+CASE_SECONDS_MAX = 90
+ADVICE_SECONDS = 20
+SEED = 20_260_101
+
+CASES = {}
+
+
+def case(name):
+    """Registers a case: an async function of the running server and the browser."""
+
+    def register(function):
+        CASES[name] = function
+        return function
+
+    return register
+
+
+class World:
+    """What the cases share: one server, one browser, and room names that are used once."""
+
+    def __init__(self, server, browser):
+        self.server = server
+        self.browser = browser
+        self.rooms = 0
+
+    def room(self, prefix):
+        self.rooms += 1
+        return f"{prefix}-{self.rooms}"
+
+    async def page(self, room, query="", **options):
+        return await self.browser.open(self.server.url(room + query), **options)
+
+    async def live(self, publisher, room):
+        """Waits until the room is live; its publisher must stay."""
+
+        async def is_live():
+            publisher.check_alive()
+            return await self.server.is_live(room)
+
+        await until(is_live, 15, f"room {room} is live")
+
+
+# -- every publisher with every viewer --
+
+
+async def watch(world, room, viewer, boxes=None, tone=publishers.TONE_HERTZ, skew=False):
+    stack, how = viewer
+    if stack == "chromium":
+        query = "?whep&stats=1" if how == "whep" else "?stats=1"
+        async with await world.page(room, query) as page:
+            return await page_plays(page, boxes=boxes, tone=tone, skew=skew)
+    async with AiortcViewer(world.server, room, how) as aiortc:
+        return await aiortc_plays(aiortc, boxes=boxes, tone=tone, skew=skew)
+
+
+def matrix():
+    binaries = {"ffmpeg5.1": publishers.debian_ffmpeg, "ffmpeg-new": publishers.newer_ffmpeg}
+    viewers = [("chromium", "ws"), ("chromium", "whep"), ("aiortc", "whep"), ("aiortc", "ws")]
+    for name, binary in binaries.items():
+        for viewer in viewers:
+
+            async def play(world, binary=binary, viewer=viewer):
+                room = world.room("matrix")
+                async with publishers.ffmpeg(world.server, room, binary()) as publisher:
+                    await world.live(publisher, room)
+                    return await watch(world, room, viewer)
+
+            CASES[f"{name} to {viewer[0]} by {viewer[1]}"] = play
+
+
+matrix()
+
+
+@case("gstreamer to chromium by ws")
+async def gstreamer(world):
+    room = world.room("gst")
+    async with publishers.gstreamer(world.server, room) as publisher:
+        await world.live(publisher, room)
+        return await watch(world, room, ("chromium", "ws"), boxes=publishers.GST_BARS)
+
+
+@case("gstreamer to aiortc by whep")
+async def gstreamer_aiortc(world):
+    room = world.room("gst")
+    async with publishers.gstreamer(world.server, room) as publisher:
+        await world.live(publisher, room)
+        return await watch(world, room, ("aiortc", "whep"), boxes=publishers.GST_BARS)
+
+
+@case("obs settings without b-frames, 720p, to chromium")
+async def obs(world):
+    room = world.room("obs")
+    async with publishers.ffmpeg(world.server, room, encoder="obs", size=(1280, 720)) as publisher:
+        await world.live(publisher, room)
+        return await watch(world, room, ("chromium", "ws"))
+
+
+@case("obs settings without b-frames, 720p, to aiortc")
+async def obs_aiortc(world):
+    room = world.room("obs")
+    async with publishers.ffmpeg(world.server, room, encoder="obs", size=(1280, 720)) as publisher:
+        await world.live(publisher, room)
+        return await watch(world, room, ("aiortc", "whep"))
+
+
+@case("44.1 kHz sound")
+async def sample_rate(world):
+    room = world.room("rate")
+    async with publishers.ffmpeg(world.server, room, aac="44100") as publisher:
+        await world.live(publisher, room)
+        return await watch(world, room, ("chromium", "whep"))
+
+
+# -- sound and picture together --
+
+
+@case("flash and beep in chromium by ws")
+async def skew_chromium(world):
+    room = world.room("skew")
+    async with publishers.ffmpeg(world.server, room) as publisher:
+        await world.live(publisher, room)
+        return await watch(world, room, ("chromium", "ws"), skew=True)
+
+
+@case("flash and beep in chromium by whep")
+async def skew_chromium_whep(world):
+    room = world.room("skew")
+    async with publishers.ffmpeg(world.server, room, aac="44100") as publisher:
+        await world.live(publisher, room)
+        return await watch(world, room, ("chromium", "whep"), skew=True)
+
+
+@case("flash and beep in aiortc by sender reports")
+async def skew_aiortc(world):
+    room = world.room("skew")
+    async with publishers.ffmpeg(world.server, room) as publisher:
+        await world.live(publisher, room)
+        return await watch(world, room, ("aiortc", "whep"), skew=True)
+
+
+# -- more than one --
+
+
+@case("two rooms at once")
+async def two_rooms(world):
+    left, right = world.room("left"), world.room("right")
+    first = publishers.ffmpeg(world.server, left)
+    second = publishers.ffmpeg(world.server, right, tone=880)
+    async with first, second:
+        await world.live(first, left)
+        await world.live(second, right)
+        async with await world.page(left) as a, await world.page(right, "?whep") as b:
+            figures = await asyncio.gather(page_plays(a), page_plays(b, tone=880))
+            return {"left": figures[0], "right": figures[1]}
+
+
+@case("a second publisher to a live room is refused")
+async def busy(world):
+    room = world.room("busy")
+    async with publishers.ffmpeg(world.server, room) as first:
+        await world.live(first, room)
+        async with await world.page(room) as page:
+            await page.wait_state("playing")
+            async with publishers.ffmpeg(world.server, room) as second:
+                process = second.process
+                code = await asyncio.wait_for(process.wait(), 15)
+                require(code != 0, "the second publisher was not refused")
+            first.check_alive()
+            return await page_plays(page)
+
+
+# -- what the page says, and how it recovers --
+
+
+@case("b-frames are reported on the page and in /v1/rooms")
+async def b_frames(world):
+    room = world.room("bframes")
+    async with publishers.ffmpeg(world.server, room, encoder="obs-b-frames") as publisher:
+        await world.live(publisher, room)
+
+        async def reported():
+            entry = await world.server.room(room)
+            return entry and any("frame" in line.lower() for line in entry["advice"])
+
+        await until(reported, ADVICE_SECONDS, "advice on B-frames in /v1/rooms")
+        async with await world.page(room) as page:
+            text = await page.wait_text("#advice", "B-frame", seconds=ADVICE_SECONDS)
+        async with await world.browser.open(world.server.url("")) as page:
+            await page.wait_text("#rooms li", "B-frame", seconds=10)
+        return {"advice": text.strip()}
+
+
+@case("publisher killed and back: pages wait and go on without a reload")
+async def publisher_returns(world):
+    room = world.room("back")
+    async with await world.page(room) as ws, await world.page(room, "?whep") as whep:
+        # The viewers come first.
+        await ws.wait_state("offline")
+        await whep.wait_state("offline")
+        figures = {}
+        for turn in ("first", "second"):
+            async with publishers.ffmpeg(world.server, room) as publisher:
+                await ws.wait_state("playing")
+                await whep.wait_state("playing")
+                figures[turn] = [await page_plays(page) for page in (ws, whep)]
+                await publisher.stop(signal.SIGKILL)
+                began = time.monotonic()
+                await ws.wait_state("offline", seconds=10)
+                figures[f"{turn} offline after s"] = round(time.monotonic() - began, 1)
+                await whep.wait_state("offline", seconds=15)
+                text = await ws.probe("text", "#message-text")
+                require("offline" in text, f"page says {text!r}")
+        # A jitter buffer that learned the gap would keep hundreds of milliseconds.
+        for how, delay in zip(("ws", "whep"), (f["video_delay_ms"] for f in figures["second"])):
+            require(delay < 200, f"{how} plays {delay} ms late after the publisher's return")
+        return figures
+
+
+async def restart(world, stop):
+    room = world.room("restart")
+    async with await world.page(room) as ws, await world.page(room, "?whep") as whep:
+        async with publishers.ffmpeg(world.server, room) as publisher:
+            await world.live(publisher, room)
+            await ws.wait_state("playing")
+            await whep.wait_state("playing")
+            await stop()
+            await ws.wait_state("reconnecting", seconds=10)
+            await whep.wait_state("reconnecting", seconds=20)
+        await world.server.start()
+        began = time.monotonic()
+        async with publishers.ffmpeg(world.server, room) as publisher:
+            await world.live(publisher, room)
+            await ws.wait_state("playing", seconds=15)
+            await whep.wait_state("playing", seconds=15)
+            recovered = round(time.monotonic() - began, 1)
+            for page in (ws, whep):
+                before = (await page.probe("counters"))["video"]["framesDecoded"]
+                await asyncio.sleep(2)
+                frames = (await page.probe("counters"))["video"]["framesDecoded"] - before
+                require(frames > 40, f"{frames} frames in 2 s after the restart")
+            return {"recovered_s": recovered}
+
+
+@case("server stopped and started: pages recover")
+async def server_restarts(world):
+    return await restart(world, world.server.stop)
+
+
+@case("server killed and started: pages recover")
+async def server_crashes(world):
+    return await restart(world, world.server.kill)
+
+
+@case("chat reaches everyone, as text")
+async def chat(world):
+    room = world.room("chat")
+    async with await world.page(room, "?name=Ada") as one, await world.page(room, "?name=Bob") as two:
+        for page in (one, two):
+            await page.wait_state("offline")
+            await page.press("Escape")
+            await page.press("c")
+        line = "<b>hello</b> & <img src=x>"
+        await one.request("fill", selector="#chat-input", text=line)
+        await one.request("click", selector="#chat-form button")
+        for page in (one, two):
+
+            async def arrived(page=page):
+                return await page.probe("chatLines")
+
+            lines = await until(arrived, 5, "the line of chat")
+            require(lines == [f"Ada {line}"], f"chat shows {lines}")
+
+
+@case("a page that may not make a sound asks for a tap")
+async def tap_for_sound(world):
+    room = world.room("tap")
+    async with publishers.ffmpeg(world.server, room) as publisher:
+        await world.live(publisher, room)
+        policy = "user-gesture-required"
+        async with await world.page(room, policy=policy, width=375, height=667) as page:
+            await page.wait_state("playing")
+            require((await page.probe("snapshot"))["muted"], "the page plays aloud untouched")
+            await page.wait_text("#big-sound", seconds=5)
+            require(await page.probe("overflow") <= 0, "wider than a phone")
+            await page.request("screenshot", file=str(LOGS / "phone.png"))
+            await page.request("click", selector="#big-sound")
+            require(not await page.probe("shown", "#big-sound"), "the button stays")
+            return await page_plays(page)
+
+
+@case("the list of rooms")
+async def index(world):
+    room = world.room("listed")
+    async with publishers.ffmpeg(world.server, room) as publisher:
+        await world.live(publisher, room)
+        async with await world.browser.open(world.server.url(""), width=375, height=667) as page:
+            text = await page.wait_text("#rooms li", room, seconds=10)
+            require("640×360" in text, f"the list says {text!r}")
+            require(await page.probe("overflow") <= 0, "wider than a phone")
+            await page.request("screenshot", file=str(LOGS / "list.png"))
+            await publisher.stop(signal.SIGTERM)
+            await page.wait_text("#rooms-note", "Nobody", seconds=10)
+            require(not await page.request("errors"), "the page complains")
+            return {"entry": " ".join(text.split())}
+
+
+# -- hostile bytes --
+
+
+def hostile_streams(chance):
+    """What the TCP ports get: noise, and beginnings that are nearly right."""
+    handshake = b"\x03" + bytes(8) + chance.randbytes(1528) + chance.randbytes(1536)
+    yield chance.randbytes(5000)
+    yield b"\x03" + chance.randbytes(1535)
+    yield handshake + chance.randbytes(20_000)
+    # Chunk headers: a message of 16 MiB, a continuation of nothing, chunk size 0 and 2^31.
+    yield handshake + b"\x03" + bytes(3) + b"\xff\xff\xff" + b"\x14" + bytes(4) + bytes(5000)
+    yield handshake + b"\xc3" + chance.randbytes(300)
+    yield handshake + b"\x02" + bytes(3) + b"\x00\x00\x04\x01" + bytes(4) + bytes(4)
+    yield handshake + b"\x02" + bytes(3) + b"\x00\x00\x04\x01" + bytes(4) + b"\x80\x00\x00\x00"
+    # AMF0: arrays in arrays, a string longer than the message.
+    nested = b"\x0a\x00\x00\x00\x01" * 20_000
+    yield handshake + b"\x03" + bytes(3) + len(nested).to_bytes(3) + b"\x14" + bytes(4) + nested
+    yield handshake + b"\x03" + bytes(3) + b"\x00\x00\x05\x14" + bytes(4) + b"\x02\xff\xffab"
+    yield b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + chance.randbytes(500)
+    yield b"GET / HTTP/1.1\r\n" + b"X: " + b"a" * 70_000
+    yield b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 5_000
+    yield b"POST /x/whep HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n"
+    yield b"POST /x/whep HTTP/1.1\r\nHost: x\r\nContent-Type: application/sdp\r\n" + (
+        b"Content-Length: 400\r\n\r\n" + chance.randbytes(400)
+    )
+    yield b"GET /v1/ws?roomID=a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n" + (
+        b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff" + chance.randbytes(2000)
+    )
+    yield b"\r\n\r\n\x00\x00 HTTP/9.9\r\n\r\n"
+    yield b""
+
+
+def hostile_datagrams(chance):
+    """What the UDP port gets: noise behind each first byte that means something (RFC 7983)."""
+    for first in (0x00, 0x01, 0x14, 0x16, 0x17, 0x40, 0x80, 0x90, 0xC8, 0xFF):
+        for length in (1, 2, 12, 13, 20, 60, 200, 1200, 1472):
+            yield bytes([first]) + chance.randbytes(length - 1)
+    # STUN binding requests for nobody, with lengths that lie.
+    for length in (0, 4, 8, 0xFFFC):
+        head = struct.pack("!HHI", 1, length, 0x2112A442) + chance.randbytes(12)
+        yield head + b"\x00\x06\x00\x09zz:absent\x00\x00\x00"
+    yield b""
+
+
+async def send_hostile(server, chance, rounds):
+    loop = asyncio.get_running_loop()
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.setblocking(False)
+    for _ in range(rounds):
+        for port in (server.rtmp, server.http, server.metrics):
+            for stream in hostile_streams(chance):
+                await send_stream(port, stream)
+        for datagram in hostile_datagrams(chance):
+            await loop.sock_sendto(udp, datagram, ("127.0.0.1", server.udp))
+        await asyncio.sleep(0.05)
+    udp.close()
+
+
+async def send_stream(port, stream):
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(stream)
+        await asyncio.wait_for(writer.drain(), 1)
+    except (ConnectionError, asyncio.TimeoutError):
+        pass  # being cut off is the right answer
+    finally:
+        writer.transport.abort()
+
+
+@case("hostile bytes on every port disturb nobody")
+async def hostile(world):
+    room = world.room("hostile")
+    chance = random.Random(SEED)
+    async with publishers.ffmpeg(world.server, room) as publisher:
+        await world.live(publisher, room)
+        async with await world.page(room) as page:
+            await page.wait_state("playing")
+            sending = asyncio.create_task(send_hostile(world.server, chance, rounds=12))
+            try:
+                figures = await page_plays(page)
+                await asyncio.wait_for(sending, 30)
+            finally:
+                sending.cancel()
+            world.server.check_alive()
+            publisher.check_alive()
+            require((await world.server.get_json("v1/health"))["status"] == "ready", "not ready")
+            return figures
+
+
+# -- the run --
+
+
+async def run_case(world, name):
+    began = time.monotonic()
+    try:
+        if world.server.process is None:
+            await world.server.start()
+        figures = await asyncio.wait_for(CASES[name](world), CASE_SECONDS_MAX)
+        world.server.check_alive()
+        problem = None
+    except asyncio.TimeoutError:
+        figures, problem = None, f"not done after {CASE_SECONDS_MAX} s"
+    except Failure as failure:
+        figures, problem = None, str(failure)
+    except Exception:
+        figures, problem = None, traceback.format_exc()
+    if world.server.process is not None and world.server.process.returncode is not None:
+        await world.server.kill()
+    seconds = round(time.monotonic() - began, 1)
+    verdict = "ok    " if problem is None else "FAILED"
+    print(f"{verdict} {name} ({seconds} s) {problem or json.dumps(figures or {})}", flush=True)
+    return {"name": name, "ok": problem is None, "seconds": seconds, "figures": figures, "problem": problem}
+
+
+async def run(names):
+    server, browser = Server(), Browser()
+    results = []
+    try:
+        await browser.start()
+        world = World(server, browser)
+        for name in names:
+            results.append(await run_case(world, name))
+        if server.process is not None:
+            await server.stop()
+    finally:
+        await browser.stop()
+        await server.kill()
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", action="append", default=[], metavar="TEXT")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+    arguments = parser.parse_args()
+    names = [n for n in CASES if not arguments.only or any(text in n for text in arguments.only)]
+    if arguments.list:
+        print("\n".join(names))
+        return 0
+    if not BINARY.exists():
+        print(f"{BINARY} is missing: cargo build --release --locked", file=sys.stderr)
+        return 1
+    results = asyncio.run(run(names))
+    passed = sum(result["ok"] for result in results)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"interop: {passed} passed, {len(results) - passed} failed")
+    return 0 if results and passed == len(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
