@@ -528,9 +528,10 @@ fn dialogue() -> (Vec<u8>, Vec<u8>) {
     let mut media = wire::metadata();
     let video = Wire::new(6, VIDEO, 40, &[7; 700]).chunks();
     let audio = Wire::new(5, AUDIO, 0x0100_0000, &[8; 300]).chunks();
-    for index in 0..video.len() {
-        media.extend(&video[index]);
-        media.extend(audio.get(index).cloned().unwrap_or_default());
+    let mut audio = audio.into_iter();
+    for chunk in video {
+        media.extend(chunk);
+        media.extend(audio.next().unwrap_or_default());
     }
     media.extend(wire::control(message_type::WINDOW_ACK_SIZE, 0));
     media.extend(wire::command("FCUnpublish", 4.0, &[text("room")]));

@@ -364,6 +364,20 @@ fn t10_payload_that_begins_like_the_left_out_timestamp_stays_payload() {
 }
 
 #[test]
+fn t10_next_header_that_continues_the_left_out_timestamp_stays_a_header() {
+    let mut data = payload(128, 0);
+    data.push(0x01);
+    let mut wire = Wire::new(4, VIDEO, 0x0102_0304, &data);
+    wire.repeats_time = false;
+    let mut bytes = wire.bytes();
+    bytes.extend(Wire::new(2, message_type::USER_CONTROL, 9, b"q").bytes());
+    for messages in [read(&bytes).unwrap(), read_by_bytes(&bytes).unwrap()] {
+        assert_eq!(messages[0].payload, data);
+        assert_eq!(&messages[1].payload[..], b"q");
+    }
+}
+
+#[test]
 fn t10_extended_delta_may_be_small_and_time_wraps() {
     let mut bytes = Wire::new(4, AUDIO, u32::MAX, b"a").bytes();
     let mut small = vec![0x44, 0xff, 0xff, 0xff, 0, 0, 1, AUDIO, 0, 0, 0, 5];
