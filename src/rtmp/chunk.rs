@@ -672,3 +672,5 @@ impl Cursor<'_> {
     }
 }
 
+#[cfg(test)]
+mod tests;
