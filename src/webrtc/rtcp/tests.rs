@@ -167,10 +167,11 @@ fn remb_is_mantissa_times_two_to_the_exponent() {
         let mut packet = vec![0x8f, 206, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0];
         packet.extend_from_slice(b"REMB");
         packet.extend_from_slice(&[0, high, middle, low]);
-        match one(&packet) {
-            RtcpItem::Remb { bitrate_bps } => bitrate_bps,
-            other => panic!("no REMB: {other:?}"),
-        }
+        let item = one(&packet);
+        let RtcpItem::Remb { bitrate_bps } = item else {
+            panic!("no REMB: {item:?}");
+        };
+        bitrate_bps
     };
     assert_eq!(remb(0x00, 0x00, 0x05), 5);
     assert_eq!(remb(0x0f, 0xff, 0xff), 0x3_ffff << 3);

@@ -39,7 +39,7 @@ pub(super) const RTCP_LABELS: Labels = Labels {
 
 /// The session keys of one direction, of RTP or of RTCP, expanded.
 pub(super) enum Cipher {
-    /// AES-GCM: one cache-friendly block, on the path of nearly every packet.
+    /// AES-GCM, what browsers agree on with us.
     Gcm {
         key: LessSafeKey,
         salt: [u8; GCM_SALT_BYTES],
