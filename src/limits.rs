@@ -27,6 +27,51 @@ pub const RTMP_CONNECTIONS_MAX: usize = 1_000;
 pub const RTMP_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 /// Bytes read from one publisher in one turn, so that none starves its core.
 pub const RTMP_READ_BYTES_PER_TURN: usize = 256 * 1_024;
+/// A publisher's handshake (C0, C1, C2) takes at most this long.
+pub const RTMP_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// From accept to an accepted publish, absolute: slow senders hold no connection longer.
+pub const RTMP_SETUP_DEADLINE: Duration = Duration::from_secs(10);
+/// From an accepted publish to its first audio or video: encoders may start slowly.
+pub const RTMP_FIRST_MEDIA_DEADLINE: Duration = Duration::from_secs(20);
+/// A publisher of which no byte comes for this long is gone.
+pub const RTMP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest video message, in bytes: an uncommonly large keyframe is 4 MiB.
+pub const RTMP_VIDEO_MESSAGE_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Largest message of any other kind, and of every kind before a publish, in bytes.
+pub const RTMP_MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+/// Memory for incomplete messages of one connection, in bytes: two of the largest.
+pub const RTMP_PARTIAL_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// The same before a publish is asked for: two of the largest then.
+pub const RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX: usize = 128 * 1_024;
+/// Distinct chunk stream ids of one connection; real encoders use up to 8, some beyond id 63.
+pub const RTMP_CHUNK_STREAMS_MAX: usize = 64;
+/// Chunk size that we send with, in bytes: every answer fits in one chunk.
+pub const RTMP_CHUNK_SIZE_OUT: u32 = 4_096;
+/// Window of acknowledgements that we ask for, and assume until told another, in bytes.
+pub const RTMP_ACK_WINDOW_BYTES: u32 = 2_500_000;
+/// Smallest window that a publisher can make us acknowledge in, in bytes.
+pub const RTMP_ACK_WINDOW_BYTES_MIN: u32 = 64 * 1_024;
+/// Largest such window, in bytes.
+pub const RTMP_ACK_WINDOW_BYTES_MAX: u32 = 16 * 1_024 * 1_024;
+/// Nesting of AMF0 objects and arrays; encoders nest up to 3.
+pub const AMF0_DEPTH_MAX: usize = 32;
+/// AMF0 values in one message, nested ones counted.
+pub const AMF0_VALUES_MAX: usize = 4_096;
+/// Longest application name and longest stream key, in bytes.
+pub const RTMP_NAME_BYTES_MAX: usize = 256;
+/// Longest query behind a name, in bytes: a large signed token fits.
+pub const RTMP_QUERY_BYTES_MAX: usize = 4_096;
+/// Commands of one connection before its first publish is accepted; encoders send up to 10.
+pub const RTMP_COMMANDS_BEFORE_PUBLISH_MAX: u32 = 32;
+/// Commands a second after that, and how many may come at once.
+pub const RTMP_COMMANDS_PER_SECOND_MAX: u32 = 10;
+/// Message streams open at once on one connection; encoders open 1.
+pub const RTMP_MESSAGE_STREAMS_MAX: usize = 8;
+/// Outputs waiting to be pulled: more messages than any real stream has in one read.
+pub const RTMP_OUTPUTS_MAX: usize = 8_192;
+
+const _: () = assert!(2 * RTMP_VIDEO_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_MAX);
+const _: () = assert!(2 * RTMP_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX);
 
 // -- rooms (src/room) --
 
@@ -39,6 +84,31 @@ pub const RING_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 
 /// Largest RTP payload, in bytes: with header, extension and tag below 1,280, the IPv6 minimum.
 pub const RTP_PAYLOAD_BYTES_MAX: usize = 1_200;
+/// Largest SDP of a viewer, in bytes: a browser's with every codec has 10 KiB.
+pub const SDP_BYTES_MAX: usize = 64 * 1_024;
+/// Most lines in a viewer's SDP.
+pub const SDP_LINES_MAX: usize = 1_024;
+/// Most `m=` sections in a viewer's SDP: two are of use.
+pub const SDP_SECTIONS_MAX: usize = 32;
+/// Most ICE candidates of a viewer, in its SDP and after it together.
+pub const SDP_CANDIDATES_MAX: usize = 50;
+/// Longest ICE candidate line, in bytes.
+pub const CANDIDATE_BYTES_MAX: usize = 1_024;
+/// Addresses of one viewer in all its life: str0m keeps something of each for ever. A viewer
+/// that has had more joins anew.
+pub const VIEWER_ADDRESSES_EVER_MAX: usize = 64;
+/// Events of one viewer that wait to be polled: the requests of a NACK or two.
+pub const VIEWER_EVENTS_MAX: usize = 512;
+/// Local addresses offered to a viewer.
+pub const LOCAL_CANDIDATES_MAX: usize = 16;
+/// From a viewer's SDP to its connection.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// From our offer to the viewer's answer.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// Without a sign of the viewer for so long, media stops (RFC 7675 §5.1).
+pub const CONSENT_SILENT_AFTER: Duration = Duration::from_secs(15);
+/// Without a sign of the viewer for so long, its session ends.
+pub const CONSENT_LOST_AFTER: Duration = Duration::from_secs(30);
 
 // -- HTTP, WHEP, WebSocket (src/signalling) --
 
@@ -137,26 +207,22 @@ pub const VIEWERS_PENDING_PER_ADDRESS_MAX: usize = 1_024;
 pub const ROOMS_MAX: usize = VIEWERS_MAX + RTMP_CONNECTIONS_MAX;
 /// Time for a core to make the SDP of a viewer; it takes milliseconds.
 pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
-/// Remote candidates taken from one viewer; browsers send fewer than 20.
-pub const VIEWER_CANDIDATES_MAX: u32 = 50;
-/// Local candidates offered to one viewer.
-pub const LOCAL_CANDIDATES_MAX: usize = 16;
-/// Longest chat text, in bytes: it is multiplied by the viewers of a room.
-pub const CHAT_TEXT_BYTES_MAX: usize = 2_000;
-/// Longest name shown beside a chat text, in characters.
-pub const CHAT_NAME_CHARS_MAX: usize = 64;
-/// Messages of one WebSocket that may come at once.
-pub const WEBSOCKET_MESSAGES_BURST: u32 = 50;
-/// Messages of one WebSocket in a second, after the burst.
-pub const WEBSOCKET_MESSAGES_PER_SECOND: u32 = 10;
 /// Viewers that the publisher's core carries more than the least loaded one before a room's
 /// next viewer goes there: a room on two cores costs one message per frame, so it is worth it
 /// only for a crowd.
 pub const SPILL_VIEWERS: usize = 32;
 /// Longest time between two looks at the clock when nothing is due.
 pub const CONTROL_IDLE: Duration = Duration::from_secs(60);
-/// Time beyond [`DRAIN_DEADLINE`] after which a core that has not reported is not waited for.
+/// Part of [`DRAIN_DEADLINE`] kept for what the cores say at the end of theirs.
 pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// After which a WHEP player may ask again when nobody publishes.
+pub const RETRY_AFTER_OFFLINE: Duration = Duration::from_secs(3);
+/// After which a viewer may ask again when the server is full or stops.
+pub const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
+
+const _: () = assert!(VIEWERS_PENDING_PER_ADDRESS_MAX < VIEWERS_PENDING_MAX);
+const _: () = assert!(VIEWERS_PENDING_MAX < VIEWERS_MAX);
+const _: () = assert!(DRAIN_GRACE.as_nanos() < DRAIN_DEADLINE.as_nanos());
 
 // -- webhooks (src/webhook) --
 

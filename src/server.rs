@@ -22,7 +22,7 @@ use crate::messages::{MediaMsg, TranscodeMsg};
 use crate::metrics::{CoreCounters, TranscodeCounters, WebhookCounters};
 use crate::runtime::{
     AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig, CoreMail,
-    DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TranscodeLoop,
+    DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Postbox, TranscodeLoop,
     UdpSocket, Watchdog, WebhookLoop, bind_udp_group, choose_cpus, interface_addresses, mailbox,
     now, pin,
 };

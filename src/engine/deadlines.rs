@@ -60,12 +60,6 @@ impl<K: Ord + Copy> Deadlines<K> {
     pub fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|&(at, _)| at)
     }
-
-    /// Whether nobody waits for anything.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -88,6 +82,6 @@ mod tests {
         assert_eq!(deadlines.pop_due(at(25)), Some(2));
         assert_eq!(deadlines.pop_due(at(25)), Some(1));
         assert_eq!(deadlines.pop_due(at(25)), None);
-        assert!(deadlines.is_empty());
+        assert_eq!(deadlines.next(), None);
     }
 }

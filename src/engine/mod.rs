@@ -18,14 +18,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use crate::webrtc::{Certificate, SendBatch, Train};
+pub use crate::webrtc::Certificate;
+pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
 use crate::media::time::Timebase;
 use crate::messages::{
     ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
-use crate::webrtc::{Demux, DropReason, Route, ViewerError, ViewerFactory};
+use crate::webrtc::demux::{Demux, DropReason, Route};
+use crate::webrtc::{ViewerError, ViewerFactory};
 use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;

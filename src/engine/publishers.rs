@@ -1,5 +1,6 @@
 //! Publishers of this core: RTMP session, ingest, and the way into their room.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,11 +14,10 @@ use crate::ingest::{Ingest, IngestOutput};
 use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
 use crate::media::time::MediaTime;
 use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
-use crate::rtmp::{Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
-use crate::webrtc::Packetizer;
+use crate::rtmp::{CloseReason, Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
+use crate::webrtc::packetize::Packetizer;
 
 /// One RTMP connection.
-#[derive(Debug)]
 pub(super) struct Publisher {
     session: RtmpSession,
     peer: SocketAddr,
@@ -27,8 +27,13 @@ pub(super) struct Publisher {
     end: Option<PublishEnd>,
 }
 
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
 /// What it publishes, once accepted.
-#[derive(Debug)]
 struct Publish {
     room: RoomId,
     name: RoomName,
@@ -137,7 +142,19 @@ impl Engine {
                 RtmpOutput::Close(reason) => {
                     let peer = state.peer;
                     let end = state.end.unwrap_or_else(|| publish_end(&reason));
-                    log::info!("publisher closed: {reason} publisher={publisher} peer={peer}");
+                    match &reason {
+                        CloseReason::Protocol(error) => {
+                            log::warn!("publisher broke the protocol: {error} peer={peer}");
+                        }
+                        CloseReason::PeerClosed
+                        | CloseReason::Reset
+                        | CloseReason::Idle
+                        | CloseReason::SetupTimeout
+                        | CloseReason::Rejected
+                        | CloseReason::Closed => {
+                            log::debug!("publisher closed: {} peer={peer}", end.as_str());
+                        }
+                    }
                     self.forget_publisher(publisher, end);
                     return;
                 }

@@ -192,7 +192,7 @@ impl Engine {
                         return;
                     };
                     if let Some(newest) = &delivery.burst_to {
-                        state.viewer.begin_burst(&delivery.frame, newest, now);
+                        state.viewer.begin_burst(newest);
                     }
                     state.cursor.advance(&delivery.frame);
                     delivery.frame

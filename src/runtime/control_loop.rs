@@ -111,7 +111,6 @@ pub struct ControlLoopConfig {
 }
 
 /// The control loop.
-#[derive(Debug)]
 pub struct ControlLoop {
     io: ControlLoopConfig,
     connections: BTreeMap<ConnId, HttpConn>,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Registry, Token};
@@ -16,6 +16,9 @@ use crate::signalling::{
 
 /// One read, in bytes.
 const READ_BYTES: usize = 16 * 1_024;
+/// How long a peer may take to read the last answer and close, before we do: closing at once
+/// would take back an answer to a request that it is still sending.
+const LINGER: Duration = Duration::from_secs(1);
 /// Reads in one turn.
 const READS_PER_TURN: usize = 4;
 
@@ -54,6 +57,8 @@ pub(super) struct HttpConn {
     deadline: Instant,
     /// The peer closed its side, or the connection broke.
     gone: bool,
+    /// The session is over: close when the peer does, or then.
+    linger_until: Option<Instant>,
 }
 
 impl HttpConn {
@@ -67,7 +72,7 @@ impl HttpConn {
     ) -> io::Result<Self> {
         let tcp = TcpConn::register(stream, registry, token)?;
         let speaks = Speaks::Http(HttpSession::new(now));
-        Ok(Self { tcp, peer, of_metrics, speaks, deadline: now, gone: false })
+        Ok(Self { tcp, peer, of_metrics, speaks, deadline: now, gone: false, linger_until: None })
     }
 
     pub(super) fn deregister(&mut self, registry: &Registry) {
@@ -96,8 +101,21 @@ impl HttpConn {
             }
         }
         let usable = self.drain(now, &mut take) && self.tcp.flush();
-        let open = usable && !self.tcp.is_done() && !self.gone;
-        TurnOutcome { open, more }
+        if let Speaks::WebSocket(session) = &mut self.speaks {
+            session.handle_backlog(self.tcp.unwritten_bytes());
+        }
+        let over = self.linger(now);
+        TurnOutcome { open: usable && !over && !self.gone, more }
+    }
+
+    /// Waits a little for the peer to read the last of it. `true`: it had its time.
+    fn linger(&mut self, now: Instant) -> bool {
+        let Some(until) = self.linger_until else { return false };
+        if self.tcp.is_done() {
+            self.tcp.end_writing();
+        }
+        self.deadline = until;
+        now >= until
     }
 
     fn read(&mut self, now: Instant) -> bool {
@@ -142,7 +160,8 @@ impl HttpConn {
                     }
                     HttpOutput::Close => {
                         self.tcp.close_when_written();
-                        return true;
+                        self.linger_until = Some(now + LINGER);
+                        true
                     }
                     HttpOutput::Timeout(at) => {
                         self.deadline = at;
@@ -162,7 +181,8 @@ impl HttpConn {
                     WsOutput::Close { code, reason } => {
                         log::debug!("WebSocket closes: {reason} code={code} peer={}", self.peer);
                         self.tcp.close_when_written();
-                        return true;
+                        self.linger_until = Some(now + LINGER);
+                        true
                     }
                     WsOutput::Timeout(at) => {
                         self.deadline = at;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
 
 use bytes::{Buf, Bytes};
 use mio::net::TcpStream;
@@ -92,6 +93,17 @@ impl TcpConn {
             }
         }
         true
+    }
+
+    /// Bytes that the peer has not taken yet.
+    pub(super) fn unwritten_bytes(&self) -> usize {
+        self.unwritten_bytes
+    }
+
+    /// Says that nothing more will be written; the peer may still read and close.
+    pub(super) fn end_writing(&self) {
+        // Fails only if the peer is gone already.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Asks for the connection to be closed once all is written.

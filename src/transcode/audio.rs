@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::decoder::{Decoded, Decoder, Format};
 use super::packetizer::{Packetizer, samples_time};
 use super::resample::Resampler;
-use super::timeline::{Placement, Timeline};
+use super::timeline::{Placement, SilenceBudget, Timeline};
 use super::{CHANNELS, TranscodeError};
 use crate::limits::{AAC_UNIT_BYTES_MAX, AUDIO_FORMAT_CHANGES_MAX, AUDIO_UNITS_PER_FORMAT_CHANGE};
 use crate::media::time::{AUDIO_CLOCK_RATE, MediaTime};
@@ -100,11 +100,17 @@ pub struct AudioTranscoder {
 /// What the next decoded sample continues.
 enum Phase {
     /// Nothing: it begins a timeline.
-    Begin,
+    Begin(SilenceBudget),
     /// Sound that was faded out: it is set where it belongs after it.
     Between(Timeline),
     /// The sound before it.
     Running(Timeline, Edge),
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Begin(SilenceBudget::default())
+    }
 }
 
 /// What is to be done to a piece of sound at its beginning.
@@ -127,7 +133,7 @@ impl AudioTranscoder {
             next_decoder: None,
             resampler: None,
             packetizer: Packetizer::new(settings)?,
-            phase: Phase::Begin,
+            phase: Phase::default(),
             stats: TranscodeStats::default(),
             changes_left: AUDIO_FORMAT_CHANGES_MAX,
             units_to_change: AUDIO_UNITS_PER_FORMAT_CHANGE,
@@ -175,14 +181,21 @@ impl AudioTranscoder {
         }
         self.change_decoder(sink);
         self.place(pts, sink);
-        let Some(format) = self.decode(access_unit) else {
+        let decoder = self.decoder.as_mut();
+        let decoded = decoder.map_or(Decoded::Nothing, |decoder| {
+            decoder.decode(access_unit, &mut self.pcm)
+        });
+        let format = match decoded {
+            Decoded::Clean(format) | Decoded::Concealed(format) => Some(format),
+            Decoded::Nothing => None,
+        };
+        let Some(format) = format.filter(|format| self.prepare_resampler(format.rate, sink)) else {
             self.stats.ignored += 1;
             return;
         };
-        if !self.prepare_resampler(format.rate, sink) {
-            self.stats.ignored += 1;
-            return;
-        }
+        let clean = decoded == Decoded::Clean(format);
+        self.stats.decoded += u64::from(clean);
+        self.stats.concealed += u64::from(!clean);
         self.begin_piece(pts, format, sink);
         self.observe(pts, format);
         let pcm = std::mem::take(&mut self.pcm);
@@ -194,7 +207,7 @@ impl AudioTranscoder {
     #[must_use]
     pub fn stats(&self) -> TranscodeStats {
         let skew = match &self.phase {
-            Phase::Begin => MediaTime::ZERO,
+            Phase::Begin(_) => MediaTime::ZERO,
             Phase::Between(timeline) | Phase::Running(timeline, _) => timeline.skew(),
         };
         TranscodeStats {
@@ -224,7 +237,7 @@ impl AudioTranscoder {
     /// Ends the sound so far if a unit that says `pts` does not go on where it ends.
     fn place(&mut self, pts: MediaTime, sink: &mut dyn FnMut(OpusPacket)) {
         let placement = match &self.phase {
-            Phase::Begin => return,
+            Phase::Begin(_) => return,
             Phase::Between(timeline) => timeline.place(pts.minus(timeline.end())),
             Phase::Running(timeline, edge) => {
                 let Some(format) = self.decoder.as_ref().and_then(Decoder::format) else {
@@ -234,15 +247,27 @@ impl AudioTranscoder {
             }
         };
         match placement {
-            Placement::Continues => {}
+            Placement::Continues => return,
             Placement::Cut => self.end_piece(sink),
             Placement::Jump => {
                 self.end_piece(sink);
                 self.packetizer.finish(sink);
-                self.phase = Phase::Begin;
-                self.stats.jumps += 1;
+                self.begin_anew();
             }
         }
+        if let Some(decoder) = &mut self.decoder {
+            decoder.restart();
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        self.stats.jumps += 1;
+        self.phase = match std::mem::take(&mut self.phase) {
+            Phase::Between(timeline) | Phase::Running(timeline, _) => {
+                Phase::Begin(timeline.silence_left())
+            }
+            begin @ Phase::Begin(_) => begin,
+        };
     }
 
     /// How much later a unit's first sample says it is heard than it would be by count.
@@ -261,22 +286,7 @@ impl AudioTranscoder {
         heard_at(pts, format).minus(by_count)
     }
 
-    fn decode(&mut self, access_unit: &[u8]) -> Option<Format> {
-        let decoder = self.decoder.as_mut()?;
-        match decoder.decode(access_unit, &mut self.pcm) {
-            Decoded::Clean(format) => {
-                self.stats.decoded += 1;
-                Some(format)
-            }
-            Decoded::Concealed(format) => {
-                self.stats.concealed += 1;
-                Some(format)
-            }
-            Decoded::Nothing => None,
-        }
-    }
-
-    /// Has a resampler for `rate` hertz, or returns whether there can be none.
+    /// Has a resampler for `rate` hertz ready, or returns false if there can be none.
     fn prepare_resampler(&mut self, rate: u32, sink: &mut dyn FnMut(OpusPacket)) -> bool {
         if self
             .resampler
@@ -302,12 +312,12 @@ impl AudioTranscoder {
 
     /// Sets the first frame of a piece of sound where it belongs.
     fn begin_piece(&mut self, pts: MediaTime, format: Format, sink: &mut dyn FnMut(OpusPacket)) {
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Begin) {
+        self.phase = match std::mem::take(&mut self.phase) {
             Phase::Running(timeline, edge) => Phase::Running(timeline, edge),
-            Phase::Begin => {
+            Phase::Begin(silence_left) => {
                 let origin = heard_at(pts, format);
                 self.packetizer.begin(origin);
-                Phase::Running(Timeline::new(origin), Edge::default())
+                Phase::Running(Timeline::new(origin, silence_left), Edge::default())
             }
             Phase::Between(mut timeline) => {
                 let distance = pts.minus(timeline.end());
@@ -332,7 +342,7 @@ impl AudioTranscoder {
     /// Lets the timeline see a unit's time, and the resampler follow it.
     fn observe(&mut self, pts: MediaTime, format: Format) {
         let (distance, edge) = match &self.phase {
-            Phase::Begin | Phase::Between(_) => return,
+            Phase::Begin(_) | Phase::Between(_) => return,
             Phase::Running(timeline, edge) => (self.distance(timeline, *edge, pts, format), *edge),
         };
         if let Phase::Running(timeline, _) = &mut self.phase
@@ -351,9 +361,6 @@ impl AudioTranscoder {
             return;
         }
         let tail = self.decoder.as_mut().and_then(decoder_tail);
-        if let Some(decoder) = &mut self.decoder {
-            decoder.restart();
-        }
         if let Some((mut tail, rate)) = tail
             && self
                 .resampler
@@ -364,9 +371,9 @@ impl AudioTranscoder {
             self.play(&tail, rate, sink);
         }
         self.drain(sink);
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Begin) {
+        self.phase = match std::mem::take(&mut self.phase) {
             Phase::Running(timeline, _) => Phase::Between(timeline),
-            other @ (Phase::Begin | Phase::Between(_)) => other,
+            other @ (Phase::Begin(_) | Phase::Between(_)) => other,
         };
     }
 

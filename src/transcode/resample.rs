@@ -173,3 +173,149 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+
+    /// AAC frames of a sine, and what comes of them.
+    fn sine(rate: u32, hertz: f64, trim: f64) -> (Resampler, Vec<f32>) {
+        let mut resampler = Resampler::new(rate).unwrap();
+        resampler.set_trim(trim);
+        let mut out = Vec::new();
+        for frame in 0..150 {
+            let pcm: Vec<_> = (frame * 1_024..(frame + 1) * 1_024)
+                .flat_map(|index| {
+                    let phase = TAU * hertz * f64::from(index) / f64::from(rate);
+                    [phase.sin() as f32 * 0.5; CHANNELS]
+                })
+                .collect();
+            resampler.push(&pcm, &mut out);
+        }
+        (resampler, out)
+    }
+
+    /// Level of the sine itself and of everything else, in dB of the sine that went in.
+    fn levels(out: &[f32], hertz: f64) -> (f64, f64) {
+        let samples: Vec<f64> = out
+            .iter()
+            .step_by(CHANNELS)
+            .map(|s| f64::from(*s))
+            .collect();
+        let samples = &samples[4_800..4_800 + 48_000];
+        let wave = |index: usize| (TAU * hertz / 48_000.0 * index as f64).sin_cos();
+        let scale = 2.0 / samples.len() as f64;
+        let (mut sine, mut cosine) = (0.0, 0.0);
+        for (index, sample) in samples.iter().enumerate() {
+            let (sin, cos) = wave(index);
+            sine += sample * sin * scale;
+            cosine += sample * cos * scale;
+        }
+        let rest = samples.iter().enumerate().map(|(index, sample)| {
+            let (sin, cos) = wave(index);
+            (sample - sine * sin - cosine * cos).powi(2)
+        });
+        let power = 0.125;
+        let level = sine.hypot(cosine) / 0.5;
+        let rest = rest.sum::<f64>() / samples.len() as f64;
+        (20.0 * level.log10(), 10.0 * (rest / power).log10())
+    }
+
+    #[test]
+    fn sweep_from_44_100_hz_has_no_aliases() {
+        for step in 1..=43 {
+            let hertz = f64::from(step) * 500.0;
+            let (_, out) = sine(44_100, hertz, 0.0);
+            let (level, rest) = levels(&out, hertz);
+            assert!(rest < -90.0, "{hertz} Hz: {rest} dB");
+            if hertz <= 19_000.0 {
+                assert!(level.abs() < 0.1, "{hertz} Hz: {level} dB");
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_alias_into_hearing_is_filtered() {
+        // 28 kHz would be heard at 20 kHz, the highest that Opus carries.
+        for hertz in [28_000.0, 30_000.0, 40_000.0] {
+            let (_, out) = sine(96_000, hertz, 0.0);
+            let energy: f32 = out[9_600..].iter().map(|sample| sample * sample).sum();
+            let level = 10.0 * (energy / (out.len() - 9_600) as f32 / 0.125).log10();
+            assert!(level < -60.0, "{hertz} Hz: {level} dB");
+        }
+    }
+
+    #[test]
+    fn frames_at_48_000_hz_go_through_untouched() {
+        let mut resampler = Resampler::new(48_000).unwrap();
+        let pcm: Vec<_> = (0..2_048_u16)
+            .map(|index| f32::from(index) / 4_096.0)
+            .collect();
+        let mut out = Vec::new();
+        resampler.push(&pcm, &mut out);
+        assert_eq!(out, pcm);
+        assert_eq!(resampler.pending(), 0);
+    }
+
+    #[test]
+    fn samples_are_counted_exactly_at_every_rate_and_trim() {
+        for rate in [7_350, 8_000, 22_050, 32_000, 44_100, 48_000, 88_200, 96_000] {
+            for trim in [0.0, 0.001, -0.001] {
+                let (mut resampler, mut out) = sine(rate, 500.0, trim);
+                let wanted = 150.0 * 1_024.0 * 48_000.0 / f64::from(rate) * (1.0 + trim);
+                let counted = (out.len() / CHANNELS) as u64 + resampler.pending();
+                resampler.drain(&mut out);
+                let drained = (out.len() / CHANNELS) as u64;
+                assert!(
+                    (drained as f64 - wanted).abs() <= 1.0 && drained == counted,
+                    "{rate} Hz, trim {trim}: {drained} instead of {wanted}"
+                );
+                assert_eq!(resampler.pending(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn first_sample_comes_first() {
+        for rate in [8_000, 22_050, 44_100, 48_000, 96_000] {
+            let mut resampler = Resampler::new(rate).unwrap();
+            let mut pcm = vec![0.0; 1_024 * CHANNELS];
+            // A smooth pulse of which each rate has the same: 4 ms, its top at 4 ms.
+            for (index, frame) in pcm.chunks_exact_mut(CHANNELS).enumerate() {
+                let phase = index as f64 / f64::from(rate) / 0.004 - 1.0;
+                frame.fill((-8.0 * phase * phase).exp() as f32);
+            }
+            for _ in 0..2 {
+                let mut out = Vec::new();
+                resampler.push(&pcm, &mut out);
+                resampler.drain(&mut out);
+                let top = out
+                    .iter()
+                    .step_by(CHANNELS)
+                    .enumerate()
+                    .max_by(|one, other| one.1.total_cmp(other.1))
+                    .unwrap();
+                assert!(top.0.abs_diff(192) <= 1, "{rate} Hz: {top:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn trim_slips_samples_without_a_click() {
+        for trim in [0.000_2, -0.000_2, 0.002, -0.002] {
+            let (_, out) = sine(48_000, 1_000.0, trim);
+            let samples: Vec<_> = out.iter().step_by(CHANNELS).collect();
+            let bend = samples
+                .windows(3)
+                .map(|three| (three[0] - 2.0 * three[1] + three[2]).abs())
+                .fold(0.0, f32::max);
+            let natural = 0.5 * (TAU as f32 / 48.0).powi(2);
+            assert!(
+                bend < 1.1 * natural,
+                "trim {trim}: {bend} instead of {natural}"
+            );
+        }
+    }
+}

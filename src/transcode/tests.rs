@@ -1,1 +1,717 @@
 //! Whole streams: AAC made by an encoder, Opus judged after a decoder.
+
+use std::f64::consts::TAU;
+use std::ops::Range;
+
+use fdk_aac::enc;
+use proptest::prelude::*;
+
+use super::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeError};
+use crate::media::time::MediaTime;
+
+const SECOND: MediaTime = MediaTime::from_millis(1_000);
+/// What the tests' tone has, of full scale: its peaks are at -20 dBFS.
+const AMPLITUDE: f64 = 0.1;
+const TONE_HZ: f64 = 1_000.0;
+
+// -- level and purity --
+
+#[test]
+fn tone_keeps_its_level_at_every_rate_on_both_sides() {
+    for (rate, channels) in [
+        (8_000, 1),
+        (16_000, 1),
+        (22_050, 2),
+        (24_000, 2),
+        (32_000, 1),
+        (44_100, 1),
+        (44_100, 2),
+        (48_000, 1),
+        (48_000, 2),
+        (96_000, 2),
+    ] {
+        let heard = Heard::of(&Stream::tone(rate, channels, 2.0).transcode());
+        for side in 0..2 {
+            let level = level_db(heard.side(side, 1.0..1.8));
+            let wanted = 20.0 * (AMPLITUDE / 2f64.sqrt()).log10();
+            assert!(
+                (level - wanted).abs() < 0.5,
+                "{rate} Hz, {channels} channels, side {side}: {level} dB instead of {wanted}"
+            );
+        }
+    }
+}
+
+#[test]
+fn he_aac_is_heard_at_its_output_rate() {
+    let aac = Aac::encode_as(
+        enc::AudioObjectType::Mpeg4HeAac,
+        48_000,
+        &tone(44_100, 2, 2.0),
+        44_100,
+        2,
+    );
+    let heard = Heard::of(&Stream::from_aac(aac).transcode());
+    let level = level_db(heard.side(0, 1.0..1.8));
+    assert!((level + 23.0).abs() < 0.7, "{level} dB");
+}
+
+#[test]
+fn minute_of_a_tone_has_no_click() {
+    for rate in [44_100, 48_000] {
+        let heard = Heard::of(&Stream::tone(rate, 2, 60.0).transcode());
+        let bend = largest_bend(heard.side(0, 0.5..59.5));
+        // A sine's second difference; the rest is the codecs' noise.
+        let natural = AMPLITUDE * (TAU * TONE_HZ / 48_000.0).powi(2);
+        assert!(
+            bend < 2.5 * natural,
+            "{rate} Hz: {bend} instead of {natural}"
+        );
+    }
+}
+
+// -- time --
+
+#[test]
+fn click_is_heard_at_its_time() {
+    use enc::AudioObjectType::{Mpeg4HeAac, Mpeg4HeAacV2, Mpeg4LowComplexity};
+    for (kind, rate, bitrate) in [
+        (Mpeg4LowComplexity, 48_000, 160_000),
+        (Mpeg4LowComplexity, 44_100, 160_000),
+        (Mpeg4LowComplexity, 96_000, 256_000),
+        (Mpeg4LowComplexity, 22_050, 96_000),
+        (Mpeg4LowComplexity, 8_000, 32_000),
+        (Mpeg4HeAac, 44_100, 64_000),
+        (Mpeg4HeAacV2, 48_000, 40_000),
+    ] {
+        let aac = Aac::encode_as(kind, bitrate, &clicks(rate, 2, 3.0, &[1.5]), rate, 2);
+        let clicks = [aac.time_of(1.5)];
+        let heard = Heard::of(&Stream::from_aac(aac).transcode());
+        heard.assert_clicks(&clicks, 2_000, &format!("{kind:?} {rate} Hz"));
+    }
+}
+
+#[test]
+fn first_unit_gives_the_first_packet() {
+    let stream = Stream::tone(48_000, 2, 0.5);
+    let mut transcoder = stream.transcoder();
+    let mut packets = 0;
+    transcoder.push(&stream.units[0].1, SECOND, &mut |_| packets += 1);
+    assert_eq!(packets, 1);
+}
+
+#[test]
+fn packets_are_20_ms_stereo_and_fit_a_datagram() {
+    let packets = Stream::tone(44_100, 1, 3.0).transcode();
+    assert_contiguous(&packets);
+    for packet in &packets {
+        assert!(packet.data.len() <= 1_200);
+        assert_eq!(
+            opus::packet::get_nb_samples(&packet.data, 48_000).ok(),
+            Some(960)
+        );
+        assert_eq!(
+            opus::packet::get_nb_channels(&packet.data).ok(),
+            Some(opus::Channels::Stereo)
+        );
+    }
+    let bytes: usize = packets.iter().map(|packet| packet.data.len()).sum();
+    let bitrate = bytes * 8 * 50 / packets.len();
+    assert!((64_000..160_000).contains(&bitrate), "{bitrate} bit/s");
+}
+
+#[test]
+fn gap_becomes_silence_of_its_length() {
+    for rate in [44_100, 48_000, 22_050] {
+        let mut stream = Stream::tone(rate, 2, 4.0);
+        let lost = stream.lose(1.5..2.25);
+        let (packets, stats) = stream.transcode_and_count();
+        assert_contiguous(&packets);
+        assert_eq!((stats.gaps, stats.jumps), (1, 0));
+        assert!(apart(stats.silence, seconds(lost.end - lost.start)) < 1_500);
+        let heard = Heard::of(&packets);
+        let silence = heard.silence();
+        // A restarted AAC decoder fades in over its first frame.
+        let frame = 1_024.0 / f64::from(rate);
+        assert!(
+            (silence.start - lost.start).abs() < 0.006,
+            "{rate} Hz: {silence:?} instead of {lost:?}"
+        );
+        assert!(
+            silence.end > lost.end - 0.002 && silence.end < lost.end + frame,
+            "{rate} Hz: {silence:?} instead of {lost:?}"
+        );
+    }
+}
+
+#[test]
+fn sound_after_a_gap_is_heard_at_its_time() {
+    for rate in [44_100, 48_000] {
+        let aac = Aac::encode(&clicks(rate, 2, 5.0, &[1.0, 4.0]), rate, 2);
+        let clicks = [aac.time_of(1.0), aac.time_of(4.0)];
+        let mut stream = Stream::from_aac(aac);
+        stream.lose(1.5..1.6);
+        stream.lose(2.0..3.5);
+        let heard = Heard::of(&stream.transcode());
+        heard.assert_clicks(&clicks, 2_500, &format!("{rate} Hz"));
+    }
+}
+
+#[test]
+fn edges_of_silence_do_not_click() {
+    for rate in [44_100, 48_000] {
+        let mut stream = Stream::tone(rate, 2, 4.0);
+        stream.lose(1.5..2.0);
+        let heard = Heard::of(&stream.transcode());
+        let bend = largest_bend(heard.side(0, 0.5..3.5));
+        let natural = AMPLITUDE * (TAU * TONE_HZ / 48_000.0).powi(2);
+        assert!(
+            bend < 2.5 * natural,
+            "{rate} Hz: {bend} instead of {natural}"
+        );
+    }
+}
+
+#[test]
+fn long_gap_begins_a_new_timeline() {
+    let mut stream = Stream::tone(48_000, 2, 6.0);
+    stream.lose(1.0..4.0);
+    let after = stream.first_after(3.9);
+    let (packets, stats) = stream.transcode_and_count();
+    assert_eq!((stats.gaps, stats.jumps), (0, 1));
+    let jumps: Vec<_> = packets
+        .windows(2)
+        .filter(|pair| apart(pair[1].pts, pair[0].pts) != 20_000)
+        .collect();
+    assert_eq!(jumps.len(), 1);
+    let distance = after.minus(jumps[0][1].pts).as_micros();
+    // The decoder's 1,744 samples and the encoder's 312.
+    assert!((42_000..44_000).contains(&distance), "{distance} µs");
+}
+
+#[test]
+fn overlap_is_left_out() {
+    let rate = 48_000;
+    let aac = Aac::encode(&clicks(rate, 2, 5.0, &[1.0, 4.0]), rate, 2);
+    let (first, second) = (aac.time_of(1.0), aac.time_of(4.0));
+    let mut stream = Stream::from_aac(aac);
+    let back = MediaTime::from_millis(500);
+    stream.shift_after(2.0, MediaTime::ZERO.minus(back));
+    let (packets, stats) = stream.transcode_and_count();
+    assert_contiguous(&packets);
+    assert_eq!((stats.overlaps, stats.gaps, stats.jumps), (1, 0, 0));
+    Heard::of(&packets).assert_clicks(&[first, second.minus(back)], 2_500, "overlap");
+}
+
+#[test]
+fn long_overlap_begins_a_new_timeline() {
+    let mut stream = Stream::tone(48_000, 2, 4.0);
+    stream.shift_after(2.0, MediaTime::from_millis(-1_500));
+    let (_, stats) = stream.transcode_and_count();
+    assert_eq!((stats.overlaps, stats.gaps, stats.jumps), (0, 0, 1));
+}
+
+#[test]
+fn jitter_within_bounds_touches_nothing() {
+    let mut stream = Stream::tone(48_000, 2, 10.0);
+    for (index, (pts, _)) in stream.units.iter_mut().enumerate() {
+        let jitter = i64::try_from(index * 7_919 % 41).unwrap() - 20;
+        *pts = pts.plus(MediaTime::from_millis(jitter));
+    }
+    let (packets, stats) = stream.transcode_and_count();
+    assert_contiguous(&packets);
+    assert_eq!((stats.gaps, stats.overlaps, stats.jumps), (0, 0, 0));
+}
+
+#[test]
+fn hostile_timestamps_make_no_endless_silence() {
+    let stream = Stream::tone(48_000, 2, 1.0);
+    let mut transcoder = stream.transcoder();
+    let mut packets = 0_u64;
+    for (index, (_, unit)) in stream.units.iter().cycle().take(500).enumerate() {
+        let pts = MediaTime::from_millis(i64::try_from(index).unwrap() * 1_900);
+        transcoder.push(unit, pts, &mut |_| packets += 1);
+    }
+    assert!(packets < 500 * 4 + 100, "{packets} packets of 500 units");
+}
+
+#[test]
+fn fast_publisher_at_44_100_hz_never_drifts_away() {
+    assert_drift_settles(44_100, 200.0);
+}
+
+#[test]
+fn slow_publisher_at_48_000_hz_never_drifts_away() {
+    assert_drift_settles(48_000, -200.0);
+}
+
+/// Ten minutes of a publisher whose timestamps run off its samples.
+fn assert_drift_settles(rate: u32, ppm: f64) {
+    let stream = Stream::tone(rate, 1, 2.0);
+    let frame = 1_024.0 / f64::from(rate) * (1.0 + ppm / 1_000_000.0);
+    let count = (600.0 / frame) as usize;
+    // The codec's quality does not matter here, its time does.
+    let mut transcoder = stream.transcoder_with(AudioSettings {
+        complexity: 0,
+        ..AudioSettings::default()
+    });
+    let (mut skews, mut last) = (Vec::new(), MediaTime::ZERO);
+    for index in 0..count {
+        let unit = &stream.units[index % stream.units.len()].1;
+        let millis = (index as f64 * frame * 1_000.0).round() as i64;
+        let pts = SECOND.plus(MediaTime::from_millis(millis));
+        transcoder.push(unit, pts, &mut |packet| last = packet.pts);
+        // By the packets, not by the transcoder's own opinion.
+        skews.push(pts.minus(last).as_micros());
+    }
+    let stats = transcoder.stats();
+    assert_eq!((stats.gaps, stats.overlaps, stats.jumps), (0, 0, 0));
+    let average = |part: &[i64]| part.iter().sum::<i64>() / i64::try_from(part.len()).unwrap();
+    let start = average(&skews[..100]);
+    let minutes = skews.chunks_exact(skews.len() / 10).map(average);
+    let settled: Vec<_> = minutes.skip(2).map(|skew| skew - start).collect();
+    assert!(
+        settled.iter().all(|skew| skew.abs() < 9_000),
+        "{rate} Hz: {settled:?} us"
+    );
+    let spread = settled.iter().max().unwrap() - settled.iter().min().unwrap();
+    assert!(spread < 1_000, "{rate} Hz: not constant, {settled:?} us");
+}
+
+// -- faults --
+
+#[test]
+fn broken_units_are_concealed_and_cost_no_time() {
+    let mut stream = Stream::tone(44_100, 2, 4.0);
+    for index in [60, 61, 100] {
+        stream.units[index].1 = vec![0x5a; 200];
+    }
+    let (packets, stats) = stream.transcode_and_count();
+    assert_contiguous(&packets);
+    assert_eq!((stats.concealed, stats.ignored, stats.gaps), (3, 0, 0));
+    let heard = Heard::of(&packets);
+    assert!((level_db(heard.side(0, 3.0..3.8)) + 23.0).abs() < 0.5);
+    let (first, last) = (stream.units[0].0, stream.units[stream.units.len() - 1].0);
+    let lasted = packets[packets.len() - 1].pts.minus(packets[0].pts);
+    assert!(apart(lasted, last.minus(first)) < 45_000);
+}
+
+#[test]
+fn empty_and_absurd_units_are_ignored() {
+    let stream = Stream::tone(48_000, 2, 1.0);
+    let mut transcoder = stream.transcoder();
+    transcoder.push(&[], SECOND, &mut |_| panic!("a packet of nothing"));
+    transcoder.push(&vec![0x21; 7_000], SECOND, &mut |_| panic!("a packet"));
+    assert_eq!(transcoder.stats().ignored, 2);
+    let mut unconfigured = AudioTranscoder::new(AudioSettings::default()).unwrap();
+    unconfigured.push(&stream.units[0].1, SECOND, &mut |_| panic!("a packet"));
+    assert_eq!(unconfigured.stats().ignored, 1);
+}
+
+#[test]
+fn configuration_change_keeps_the_timeline() {
+    let (mono, stereo) = (
+        Aac::encode(&clicks(44_100, 1, 3.0, &[1.0]), 44_100, 1),
+        Aac::encode(&clicks(48_000, 2, 3.0, &[2.0]), 48_000, 2),
+    );
+    let (first, second) = (mono.time_of(1.0), mono.end().plus(stereo.time_of(2.0)));
+    let end = mono.end();
+    let mut transcoder = AudioTranscoder::new(AudioSettings::default()).unwrap();
+    let mut packets = Vec::new();
+    transcoder.configure(&mono.config).unwrap();
+    for (pts, unit) in Stream::from_aac(mono).units {
+        transcoder.push(&unit, pts, &mut |packet| packets.push(packet));
+    }
+    transcoder.configure(&stereo.config).unwrap();
+    transcoder.configure(&stereo.config).unwrap();
+    for (pts, unit) in Stream::from_aac(stereo).units {
+        let pts = pts.plus(end);
+        transcoder.push(&unit, pts, &mut |packet| packets.push(packet));
+    }
+    assert_contiguous(&packets);
+    let stats = transcoder.stats();
+    assert_eq!((stats.format_changes, stats.jumps), (1, 0));
+    assert!(stats.silence < MediaTime::from_millis(3), "{stats:?}");
+    Heard::of(&packets).assert_clicks(&[first, second], 3_000, "configuration change");
+}
+
+#[test]
+fn bad_configurations_are_refused_and_the_old_one_stays() {
+    let stream = Stream::tone(48_000, 2, 1.0);
+    let mut transcoder = stream.transcoder();
+    let error = transcoder.configure(&[]).unwrap_err();
+    assert_eq!(error, TranscodeError::ConfigLength { bytes: 0 });
+    assert!(transcoder.configure(&[0; 600]).is_err());
+    let error = transcoder.configure(&[0xff; 8]).unwrap_err();
+    assert!(matches!(error, TranscodeError::Config { .. }));
+    assert!(error.to_string().contains("publisher"), "{error}");
+    let mut packets = 0;
+    transcoder.push(&stream.units[0].1, SECOND, &mut |_| packets += 1);
+    assert_eq!(packets, 1);
+}
+
+#[test]
+fn endless_configuration_changes_are_refused() {
+    let mut transcoder = AudioTranscoder::new(AudioSettings::default()).unwrap();
+    let mut results = (0..20).map(|index| {
+        let config: &[u8] = if index % 2 == 0 {
+            &[0x11, 0x90]
+        } else {
+            &[0x12, 0x10]
+        };
+        transcoder.configure(config)
+    });
+    assert!(results.any(|result| result == Err(TranscodeError::TooManyChanges)));
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    let with = |change: fn(&mut AudioSettings)| {
+        let mut settings = AudioSettings::default();
+        change(&mut settings);
+        AudioTranscoder::new(settings).err().unwrap().to_string()
+    };
+    assert!(with(|settings| settings.bitrate = 1).contains("bitrate"));
+    assert!(with(|settings| settings.complexity = 11).contains("complexity"));
+    assert!(with(|settings| settings.expected_loss_percent = 101).contains("loss"));
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Configure(Vec<u8>),
+    Unit(Vec<u8>, i64),
+    Good(usize, i64),
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let time = || {
+        prop_oneof![
+            8 => -3_000_i64..10_000,
+            1 => Just(i64::MIN),
+            1 => Just(i64::MAX),
+        ]
+    };
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..300);
+    prop_oneof![
+        1 => prop_oneof![
+            bytes(),
+            proptest::collection::vec(any::<u8>(), 2..6),
+            Just(vec![0x11, 0x90]),
+            Just(vec![0x12, 0x08]),
+            Just(vec![0x2b, 0x92, 0x08, 0x00]),
+        ]
+        .prop_map(Act::Configure),
+        4 => (bytes(), time()).prop_map(|(unit, pts)| Act::Unit(unit, pts)),
+        4 => (0..40_usize, time()).prop_map(|(index, pts)| Act::Good(index, pts)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn no_bytes_and_no_times_panic(acts in proptest::collection::vec(any_act(), 1..60)) {
+        let good = Stream::tone(48_000, 2, 1.0);
+        let mut transcoder = good.transcoder_with(AudioSettings {
+            complexity: 0,
+            ..AudioSettings::default()
+        });
+        let mut sizes = Vec::new();
+        for act in acts {
+            let mut sink = |packet: OpusPacket| sizes.push(packet.data.len());
+            match act {
+                Act::Configure(config) => {
+                    let _refused = transcoder.configure(&config);
+                }
+                Act::Unit(unit, pts) => {
+                    transcoder.push(&unit, MediaTime::from_millis(pts), &mut sink);
+                }
+                Act::Good(index, pts) => {
+                    transcoder.push(
+                        &good.units[index].1,
+                        MediaTime::from_millis(pts),
+                        &mut sink,
+                    );
+                }
+            }
+        }
+        let stats = transcoder.stats();
+        prop_assert!(sizes.iter().all(|size| (1..=1_200).contains(size)));
+        prop_assert_eq!(stats.packets, sizes.len() as u64);
+        prop_assert_eq!(stats.decoded + stats.concealed + stats.ignored, stats.units);
+    }
+}
+
+// -- the kit: streams --
+
+/// AAC as an encoder makes it.
+struct Aac {
+    config: Vec<u8>,
+    units: Vec<Vec<u8>>,
+    rate: u32,
+    /// Input samples of a unit, per channel.
+    frame: usize,
+    /// Input samples, per channel, by which the encoder's output is later.
+    priming: u32,
+}
+
+impl Aac {
+    fn encode(pcm: &[i16], rate: u32, channels: usize) -> Self {
+        let bitrate = (u32::try_from(channels).unwrap() * rate * 2).min(160_000);
+        let kind = enc::AudioObjectType::Mpeg4LowComplexity;
+        Self::encode_as(kind, bitrate, pcm, rate, channels)
+    }
+
+    fn encode_as(
+        audio_object_type: enc::AudioObjectType,
+        bitrate: u32,
+        pcm: &[i16],
+        rate: u32,
+        channels: usize,
+    ) -> Self {
+        let encoder = enc::Encoder::new(enc::EncoderParams {
+            bit_rate: enc::BitRate::Cbr(bitrate),
+            sample_rate: rate,
+            transport: enc::Transport::Raw,
+            channels: match channels {
+                1 => enc::ChannelMode::Mono,
+                _ => enc::ChannelMode::Stereo,
+            },
+            audio_object_type,
+        })
+        .unwrap();
+        let info = encoder.info().unwrap();
+        let frame = info.frameLength as usize;
+        let mut buffer = vec![0; 8_192];
+        let units = pcm.chunks_exact(frame * channels).filter_map(|chunk| {
+            let made = encoder.encode(chunk, &mut buffer).unwrap();
+            (made.output_size > 0).then(|| buffer[..made.output_size].to_vec())
+        });
+        Self {
+            units: units.collect(),
+            config: info.confBuf[..info.confSize as usize].to_vec(),
+            rate,
+            frame,
+            priming: info.nDelayCore,
+        }
+    }
+
+    /// When the input at `second` is heard, if the first unit is at [`SECOND`].
+    fn time_of(&self, second: f64) -> MediaTime {
+        SECOND.plus(seconds(
+            second + f64::from(self.priming) / f64::from(self.rate),
+        ))
+    }
+
+    /// The length of all units.
+    fn end(&self) -> MediaTime {
+        seconds((self.units.len() * self.frame) as f64 / f64::from(self.rate))
+    }
+}
+
+/// Access units with the times that RTMP gives them: whole milliseconds.
+struct Stream {
+    config: Vec<u8>,
+    units: Vec<(MediaTime, Vec<u8>)>,
+}
+
+impl Stream {
+    fn tone(rate: u32, channels: usize, length: f64) -> Self {
+        Self::from_aac(Aac::encode(&tone(rate, channels, length), rate, channels))
+    }
+
+    fn from_aac(aac: Aac) -> Self {
+        let frame = aac.frame as f64 / f64::from(aac.rate);
+        let units = aac.units.into_iter().enumerate().map(|(index, unit)| {
+            let millis = (index as f64 * frame * 1_000.0).round() as i64;
+            (SECOND.plus(MediaTime::from_millis(millis)), unit)
+        });
+        Self {
+            config: aac.config,
+            units: units.collect(),
+        }
+    }
+
+    /// Takes out the units of a span, given in seconds from the first unit, and returns the span
+    /// of time that is missing.
+    fn lose(&mut self, span: Range<f64>) -> Range<f64> {
+        let (start, end) = (self.first_after(span.start), self.first_after(span.end));
+        self.units.retain(|(pts, _)| *pts < start || *pts >= end);
+        as_seconds(start)..as_seconds(end)
+    }
+
+    fn first_after(&self, second: f64) -> MediaTime {
+        let time = SECOND.plus(seconds(second));
+        self.units.iter().find(|(pts, _)| *pts >= time).unwrap().0
+    }
+
+    fn shift_after(&mut self, second: f64, by: MediaTime) {
+        let time = self.first_after(second);
+        for (pts, _) in self.units.iter_mut().filter(|(pts, _)| *pts >= time) {
+            *pts = pts.plus(by);
+        }
+    }
+
+    fn transcoder(&self) -> AudioTranscoder {
+        self.transcoder_with(AudioSettings::default())
+    }
+
+    fn transcoder_with(&self, settings: AudioSettings) -> AudioTranscoder {
+        let mut transcoder = AudioTranscoder::new(settings).unwrap();
+        transcoder.configure(&self.config).unwrap();
+        transcoder
+    }
+
+    fn transcode(&self) -> Vec<OpusPacket> {
+        self.transcode_and_count().0
+    }
+
+    fn transcode_and_count(&self) -> (Vec<OpusPacket>, super::TranscodeStats) {
+        let mut transcoder = self.transcoder();
+        let mut packets = Vec::new();
+        for (pts, unit) in &self.units {
+            transcoder.push(unit, *pts, &mut |packet| packets.push(packet));
+        }
+        (packets, transcoder.stats())
+    }
+}
+
+fn tone(rate: u32, channels: usize, length: f64) -> Vec<i16> {
+    let samples = (f64::from(rate) * length) as usize;
+    let value = |index: usize| {
+        let phase = TAU * TONE_HZ * index as f64 / f64::from(rate);
+        (AMPLITUDE * 32_768.0 * phase.sin()).round() as i16
+    };
+    (0..samples)
+        .flat_map(|index| std::iter::repeat_n(value(index), channels))
+        .collect()
+}
+
+/// Silence with clicks of 1 ms at the given seconds.
+fn clicks(rate: u32, channels: usize, length: f64, at: &[f64]) -> Vec<i16> {
+    let samples = (f64::from(rate) * length) as usize;
+    let value = |index: usize| {
+        let second = index as f64 / f64::from(rate);
+        let loud = at.iter().any(|click| (second - click).abs() <= 0.0005);
+        if loud { 20_000 } else { 0 }
+    };
+    (0..samples)
+        .flat_map(|index| std::iter::repeat_n(value(index), channels))
+        .collect()
+}
+
+// -- the kit: ears --
+
+/// What a viewer hears: samples of 48 kHz, and when the first is heard.
+struct Heard {
+    start: MediaTime,
+    sides: [Vec<f32>; 2],
+}
+
+impl Heard {
+    /// Decodes packets that follow on one another.
+    fn of(packets: &[OpusPacket]) -> Self {
+        let mut decoder = opus::Decoder::new(48_000, opus::Channels::Stereo).unwrap();
+        let mut sides = [Vec::new(), Vec::new()];
+        let mut pcm = [0.0; 960 * 2];
+        for packet in packets {
+            let samples = decoder.decode_float(&packet.data, &mut pcm, false).unwrap();
+            assert_eq!(samples, 960);
+            for frame in pcm.chunks_exact(2) {
+                sides[0].push(frame[0]);
+                sides[1].push(frame[1]);
+            }
+        }
+        let start = packets[0].pts;
+        Self { start, sides }
+    }
+
+    /// Samples of a span, in seconds from the first.
+    fn side(&self, side: usize, span: Range<f64>) -> &[f32] {
+        let index = |second: f64| (second * 48_000.0) as usize;
+        &self.sides[side][index(span.start)..index(span.end)]
+    }
+
+    /// When the first silence of more than 10 ms is, half a second after the start at the
+    /// earliest, in seconds of media time.
+    fn silence(&self) -> Range<f64> {
+        let samples = &self.sides[0];
+        let loud = |window: &[f32]| window.iter().any(|sample| sample.abs() > 0.003);
+        let from = 24_000;
+        let start = (from..samples.len() - 480)
+            .find(|at| !loud(&samples[*at..at + 480]))
+            .expect("there is silence");
+        let length = samples[start..]
+            .iter()
+            .position(|sample| sample.abs() > 0.003)
+            .unwrap();
+        let second = |index: usize| as_seconds(self.start) + index as f64 / 48_000.0;
+        second(start)..second(start + length)
+    }
+
+    /// Each of the clicks must be heard within `within_micros` of its time, and none elsewhere.
+    fn assert_clicks(&self, times: &[MediaTime], within_micros: u64, what: &str) {
+        let samples = &self.sides[0];
+        let peak = samples
+            .iter()
+            .fold(0f32, |peak, sample| peak.max(sample.abs()));
+        assert!(peak > 0.1, "{what}: no click at all");
+        let near = |index: usize, time: MediaTime| apart(self.time(index), time) <= within_micros;
+        let mut loudest = vec![0f32; times.len()];
+        for (index, sample) in samples.iter().enumerate() {
+            let place = times.iter().position(|time| near(index, *time));
+            match place {
+                Some(place) => loudest[place] = loudest[place].max(sample.abs()),
+                None => assert!(
+                    sample.abs() < 0.5 * peak,
+                    "{what}: {sample} at {:?} instead of {times:?}",
+                    self.time(index)
+                ),
+            }
+        }
+        assert!(
+            loudest.iter().all(|loud| *loud > 0.5 * peak),
+            "{what}: {loudest:?} at {times:?}"
+        );
+    }
+
+    fn time(&self, index: usize) -> MediaTime {
+        self.start.plus(seconds(index as f64 / 48_000.0))
+    }
+}
+
+fn assert_contiguous(packets: &[OpusPacket]) {
+    assert!(!packets.is_empty());
+    for pair in packets.windows(2) {
+        let step = pair[1].pts.minus(pair[0].pts);
+        assert_eq!(step, MediaTime::from_millis(20));
+    }
+}
+
+fn level_db(samples: &[f32]) -> f64 {
+    let energy: f64 = samples
+        .iter()
+        .map(|sample| f64::from(*sample).powi(2))
+        .sum();
+    10.0 * (energy / samples.len() as f64).log10()
+}
+
+/// The largest second difference: a click has a large one.
+fn largest_bend(samples: &[f32]) -> f64 {
+    samples
+        .windows(3)
+        .map(|three| f64::from(three[0] - 2.0 * three[1] + three[2]).abs())
+        .fold(0.0, f64::max)
+}
+
+fn seconds(seconds: f64) -> MediaTime {
+    MediaTime::from_micros((seconds * 1_000_000.0).round() as i64)
+}
+
+fn as_seconds(time: MediaTime) -> f64 {
+    time.as_micros() as f64 / 1_000_000.0
+}
+
+fn apart(one: MediaTime, other: MediaTime) -> u64 {
+    one.minus(other).as_micros().unsigned_abs()
+}

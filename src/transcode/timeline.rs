@@ -42,20 +42,35 @@ pub(super) struct Timeline {
     /// Average distance of the timestamps from the count, in microseconds: positive if the sound
     /// is behind them.
     skew_micros: f64,
-    /// Silence that may still be made, in microseconds. Sound earns as much silence as it lasts,
-    /// so that timestamps alone cannot make work.
-    silence_left: MediaTime,
+    silence_left: SilenceBudget,
+}
+
+/// Silence that may still be made for a stream. Sound earns as much silence as it lasts, so that
+/// timestamps alone cannot make work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SilenceBudget(MediaTime);
+
+impl Default for SilenceBudget {
+    /// One gap of the longest kind.
+    fn default() -> Self {
+        Self(from_duration(AUDIO_GAP_MAX))
+    }
 }
 
 impl Timeline {
-    /// Begins at `origin`.
-    pub(super) fn new(origin: MediaTime) -> Self {
+    /// Begins at `origin`, with what is left of the stream's budget.
+    pub(super) fn new(origin: MediaTime, silence_left: SilenceBudget) -> Self {
         Self {
             origin,
             samples: 0,
             skew_micros: 0.0,
-            silence_left: from_duration(AUDIO_GAP_MAX),
+            silence_left,
         }
+    }
+
+    /// What is left of the stream's budget.
+    pub(super) fn silence_left(&self) -> SilenceBudget {
+        self.silence_left
     }
 
     /// Counts `samples` of 48 kHz, per channel.
@@ -82,7 +97,7 @@ impl Timeline {
     /// negative) means for the sound before it.
     pub(super) fn place(&self, distance: MediaTime) -> Placement {
         let jitter = from_duration(AUDIO_JITTER_MAX);
-        let gap_max = from_duration(AUDIO_GAP_MAX).min(self.silence_left);
+        let SilenceBudget(gap_max) = self.silence_left;
         let overlap_max = from_duration(AUDIO_OVERLAP_MAX);
         if distance > jitter {
             if distance > gap_max {
@@ -103,16 +118,15 @@ impl Timeline {
     pub(super) fn observe(&mut self, distance: MediaTime, duration: MediaTime) {
         let part = micros(duration) / (micros(duration) + AVERAGE_OVER_MICROS);
         self.skew_micros += (micros(distance) - self.skew_micros) * part;
-        self.silence_left = self
-            .silence_left
-            .plus(duration)
-            .min(from_duration(AUDIO_GAP_MAX));
+        let SilenceBudget(left) = self.silence_left;
+        self.silence_left = SilenceBudget(left.plus(duration).min(from_duration(AUDIO_GAP_MAX)));
     }
 
     /// The sound was cut, and its next piece set exactly after `silence`.
     pub(super) fn cut(&mut self, silence: MediaTime) {
         self.skew_micros = 0.0;
-        self.silence_left = self.silence_left.minus(silence).max(MediaTime::ZERO);
+        let SilenceBudget(left) = self.silence_left;
+        self.silence_left = SilenceBudget(left.minus(silence).max(MediaTime::ZERO));
     }
 
     /// The part by which the sound should be longer (shorter, if negative) for now.
@@ -133,4 +147,77 @@ fn micros(time: MediaTime) -> f64 {
 
 fn from_duration(duration: Duration) -> MediaTime {
     MediaTime::from_micros(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: MediaTime = MediaTime::from_millis(20);
+
+    fn timeline() -> Timeline {
+        Timeline::new(MediaTime::ZERO, SilenceBudget::default())
+    }
+
+    #[test]
+    fn distance_decides_between_jitter_cut_and_jump() {
+        let timeline = timeline();
+        for (millis, placement) in [
+            (0, Placement::Continues),
+            (40, Placement::Continues),
+            (-40, Placement::Continues),
+            (41, Placement::Cut),
+            (-41, Placement::Cut),
+            (2_000, Placement::Cut),
+            (-1_000, Placement::Cut),
+            (2_001, Placement::Jump),
+            (-1_001, Placement::Jump),
+            (i64::MAX, Placement::Jump),
+            (i64::MIN, Placement::Jump),
+        ] {
+            let distance = MediaTime::from_millis(millis);
+            assert_eq!(timeline.place(distance), placement, "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn end_is_exact_after_a_day() {
+        let mut timeline = timeline();
+        timeline.advance(86_400 * 48_000);
+        assert_eq!(timeline.end(), MediaTime::from_millis(86_400_000));
+    }
+
+    #[test]
+    fn rounding_to_milliseconds_trims_nothing() {
+        let mut timeline = timeline();
+        for index in 0..10_000_i64 {
+            timeline.observe(MediaTime::from_micros(index * 337 % 1_000 - 500), FRAME);
+            assert_eq!(timeline.trim().abs(), 0.0);
+        }
+    }
+
+    #[test]
+    fn lasting_skew_is_trimmed_towards_the_timestamps() {
+        for (millis, sign) in [(20, 1.0), (-20, -1.0)] {
+            let mut timeline = timeline();
+            for _ in 0..1_000 {
+                timeline.observe(MediaTime::from_millis(millis), FRAME);
+            }
+            let trim = timeline.trim() * sign;
+            assert!((0.000_9..0.001_1).contains(&trim), "{trim}");
+        }
+    }
+
+    #[test]
+    fn silence_must_be_earned_by_sound() {
+        let mut timeline = timeline();
+        let gap = MediaTime::from_millis(1_500);
+        assert_eq!(timeline.place(gap), Placement::Cut);
+        timeline.cut(gap);
+        assert_eq!(timeline.place(gap), Placement::Jump);
+        for _ in 0..50 {
+            timeline.observe(MediaTime::ZERO, FRAME);
+        }
+        assert_eq!(timeline.place(gap), Placement::Cut);
+    }
 }

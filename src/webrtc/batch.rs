@@ -146,3 +146,199 @@ impl SendBatch {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn to(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn push(batch: &mut SendBatch, port: u16, size: usize) {
+        push_from(batch, port, None, size);
+    }
+
+    fn push_from(batch: &mut SendBatch, port: u16, from: Option<IpAddr>, size: usize) {
+        let number = u8::try_from(batch.datagrams() % 256).unwrap();
+        let write = |out: &mut Vec<u8>| {
+            out.resize(out.len() + size, number);
+            Ok::<(), ()>(())
+        };
+        batch.push(to(port), from, write).unwrap();
+    }
+
+    /// Each train as port, segment size and length.
+    fn shape(batch: &SendBatch) -> Vec<(u16, usize, usize)> {
+        batch
+            .trains()
+            .map(|(train, bytes)| {
+                assert_eq!(train.range.len(), bytes.len());
+                (train.to.port(), train.segment_bytes, bytes.len())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn equal_datagrams_to_one_address_are_one_train() {
+        let mut batch = SendBatch::default();
+        for _ in 0..9 {
+            push(&mut batch, 1, 100);
+        }
+        assert_eq!(shape(&batch), [(1, 100, 900)]);
+        assert_eq!(batch.trains().next().unwrap().0.segments(), 9);
+        assert_eq!(batch.datagrams(), 9);
+    }
+
+    #[test]
+    fn shorter_datagram_joins_and_closes_the_train() {
+        let mut batch = SendBatch::default();
+        for size in [100, 100, 40, 40, 100] {
+            push(&mut batch, 1, size);
+        }
+        assert_eq!(shape(&batch), [(1, 100, 240), (1, 40, 40), (1, 100, 100)]);
+        assert_eq!(batch.trains().next().unwrap().0.segments(), 3);
+    }
+
+    #[test]
+    fn equal_datagram_after_the_short_one_begins_a_train() {
+        let mut batch = SendBatch::default();
+        for size in [100, 40, 100] {
+            push(&mut batch, 1, size);
+        }
+        assert_eq!(shape(&batch), [(1, 100, 140), (1, 100, 100)]);
+    }
+
+    #[test]
+    fn longer_datagram_begins_a_train() {
+        let mut batch = SendBatch::default();
+        for size in [100, 101, 101] {
+            push(&mut batch, 1, size);
+        }
+        assert_eq!(shape(&batch), [(1, 100, 100), (1, 101, 202)]);
+    }
+
+    #[test]
+    fn another_address_on_either_end_begins_a_train() {
+        let mut batch = SendBatch::default();
+        let local = |last| Some(IpAddr::from([10, 0, 0, last]));
+        push_from(&mut batch, 1, None, 100);
+        push_from(&mut batch, 1, local(1), 100);
+        push_from(&mut batch, 1, local(2), 100);
+        push_from(&mut batch, 2, local(2), 100);
+        push_from(&mut batch, 1, local(2), 100);
+        assert_eq!(batch.len(), 5);
+    }
+
+    #[test]
+    fn train_ends_at_64_datagrams() {
+        let mut batch = SendBatch::default();
+        for _ in 0..65 {
+            push(&mut batch, 1, 100);
+        }
+        assert_eq!(shape(&batch), [(1, 100, 6_400), (1, 100, 100)]);
+    }
+
+    #[test]
+    fn train_ends_at_65_000_bytes() {
+        let mut batch = SendBatch::default();
+        for _ in 0..53 {
+            push(&mut batch, 1, 1_250);
+        }
+        assert_eq!(shape(&batch), [(1, 1_250, 65_000), (1, 1_250, 1_250)]);
+
+        batch.clear();
+        for _ in 0..51 {
+            push(&mut batch, 1, 1_251);
+        }
+        push(&mut batch, 1, 1_199);
+        assert_eq!(shape(&batch), [(1, 1_251, 65_000)]);
+        batch.clear();
+        for _ in 0..53 {
+            push(&mut batch, 1, 1_251);
+        }
+        assert_eq!(shape(&batch), [(1, 1_251, 63_801), (1, 1_251, 2_502)]);
+    }
+
+    #[test]
+    fn failed_and_empty_datagrams_leave_no_trace() {
+        let mut batch = SendBatch::default();
+        push(&mut batch, 1, 100);
+        let before = shape(&batch);
+        let failed = batch.push(to(1), None, |out| {
+            out.extend_from_slice(&[1; 50]);
+            Err("broken")
+        });
+        assert_eq!(failed, Err("broken"));
+        push(&mut batch, 1, 0);
+        assert_eq!(shape(&batch), before);
+        assert_eq!((batch.bytes_len(), batch.datagrams()), (100, 1));
+        push(&mut batch, 1, 100);
+        assert_eq!(shape(&batch), [(1, 100, 200)]);
+    }
+
+    #[test]
+    fn batch_is_full_at_64_trains_or_512_kib() {
+        let mut batch = SendBatch::default();
+        for port in 0..63 {
+            push(&mut batch, port, 10);
+            assert!(!batch.is_full());
+        }
+        push(&mut batch, 63, 10);
+        assert!(batch.is_full());
+
+        batch.clear();
+        assert!(batch.is_empty() && !batch.is_full());
+        while batch.bytes_len() + 1_024 < BATCH_BYTES_MAX {
+            push(&mut batch, 1, 1_024);
+            assert!(!batch.is_full());
+        }
+        push(&mut batch, 1, 1_024);
+        assert!(batch.is_full());
+    }
+
+    #[test]
+    fn cleared_batch_keeps_its_memory() {
+        let mut batch = SendBatch::with_capacity(BATCH_TRAINS_MAX, 4_096);
+        let memory = batch.bytes.as_ptr();
+        for _ in 0..3 {
+            for _ in 0..4 {
+                push(&mut batch, 1, 1_024);
+            }
+            assert_eq!(batch.bytes.as_ptr(), memory);
+            batch.clear();
+            assert_eq!(
+                (batch.len(), batch.bytes_len(), batch.datagrams()),
+                (0, 0, 0)
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn cutting_the_trains_gives_back_the_datagrams(
+            pushes in proptest::collection::vec((0_u16..3, 0_usize..4), 0..200),
+        ) {
+            const SIZES: [usize; 4] = [1_236, 1_236, 1_235, 77];
+            let mut batch = SendBatch::default();
+            let mut expected = Vec::new();
+            for (number, (port, size)) in pushes.into_iter().enumerate() {
+                push(&mut batch, port, SIZES[size]);
+                expected.push((port, vec![u8::try_from(number).unwrap(); SIZES[size]]));
+            }
+            let mut sent = Vec::new();
+            for (train, bytes) in batch.trains() {
+                prop_assert!(bytes.len() <= TRAIN_BYTES_MAX);
+                let segments: Vec<_> = bytes.chunks(train.segment_bytes).collect();
+                prop_assert!(segments.len() <= TRAIN_SEGMENTS_MAX);
+                prop_assert_eq!(segments.len(), train.segments());
+                sent.extend(segments.into_iter().map(|s| (train.to.port(), s.to_vec())));
+            }
+            prop_assert_eq!(sent, expected);
+        }
+    }
+}

@@ -268,3 +268,145 @@ impl<'a> RtpPacket<'a> {
         Some((u16::from_be_bytes(*original), payload))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: RtpHeader = RtpHeader {
+        marker: true,
+        payload_type: 96,
+        sequence: 0x1234,
+        timestamp: 0x0102_0304,
+        ssrc: 0x0506_0708,
+    };
+
+    #[test]
+    fn header_without_extensions_is_twelve_bytes() {
+        let written = HEADER.write(&HeaderExtensions::NONE);
+        let expected = [0x80, 0xe0, 0x12, 0x34, 1, 2, 3, 4, 5, 6, 7, 8];
+        assert_eq!(written.as_bytes(), expected);
+        let other = RtpHeader {
+            marker: false,
+            payload_type: 0xff,
+            ..HEADER
+        };
+        assert_eq!(other.write(&HeaderExtensions::NONE).as_bytes()[1], 0x7f);
+    }
+
+    #[test]
+    fn playout_delay_is_one_word_of_extension() {
+        let mut extensions = HeaderExtensions::NONE;
+        let delay = PlayoutDelay {
+            min_10ms: 0x123,
+            max_10ms: 0x456,
+        };
+        assert!(extensions.push_playout_delay(5, delay));
+        let written = HEADER.write(&extensions);
+        let expected = [
+            0x90, 0xe0, 0x12, 0x34, 1, 2, 3, 4, 5, 6, 7, 8, // header
+            0xbe, 0xde, 0, 1, 0x52, 0x12, 0x34, 0x56,
+        ];
+        assert_eq!(written.as_bytes(), expected);
+    }
+
+    #[test]
+    fn playout_delay_is_capped_at_twelve_bits_and_read_back() {
+        let long = PlayoutDelay {
+            min_10ms: 0,
+            max_10ms: u16::MAX,
+        };
+        assert_eq!(long.to_bytes(), [0x00, 0x0f, 0xff]);
+        let read = PlayoutDelay::from_bytes([0x12, 0x34, 0x56]);
+        assert_eq!((read.min_10ms, read.max_10ms), (0x123, 0x456));
+    }
+
+    #[test]
+    fn elements_that_are_illegal_or_do_not_fit_are_left_out() {
+        let mut extensions = HeaderExtensions::NONE;
+        assert!(!extensions.push(0, &[1]));
+        assert!(!extensions.push(15, &[1]));
+        assert!(!extensions.push(1, &[]));
+        assert!(!extensions.push(1, &[0; 17]));
+        assert!(extensions.is_empty());
+        assert!(extensions.push(1, &[1; 16]));
+        assert!(extensions.push(2, &[2; 10]));
+        assert!(!extensions.push(3, &[3]), "28 bytes are taken");
+        let written = HEADER.write(&extensions);
+        assert_eq!(written.as_bytes().len(), RTP_HEADER_BYTES_MAX);
+        let packet = RtpPacket::parse(written.as_bytes()).unwrap();
+        assert_eq!(packet.extension(1), Some(&[1; 16][..]));
+        assert_eq!(packet.extension(2), Some(&[2; 10][..]));
+        assert_eq!(packet.extension(3), None);
+    }
+
+    #[test]
+    fn parser_skips_sources_and_padding() {
+        let mut packet = HEADER.write(&HeaderExtensions::NONE).as_bytes().to_vec();
+        packet[0] |= 0x20 | 2;
+        packet.extend_from_slice(&[9; 8]);
+        packet.extend_from_slice(b"payload\0\0\x03");
+        let parsed = RtpPacket::parse(&packet).unwrap();
+        assert_eq!(parsed.payload, b"payload");
+        for impossible in [0, 11] {
+            *packet.last_mut().unwrap() = impossible;
+            assert_eq!(RtpPacket::parse(&packet), None);
+        }
+    }
+
+    #[test]
+    fn retransmission_says_which_packet_it_was() {
+        let mut packet = HEADER.write(&HeaderExtensions::NONE).as_bytes().to_vec();
+        packet.extend_from_slice(b"\x12\x34payload");
+        let parsed = RtpPacket::parse(&packet).unwrap();
+        assert_eq!(parsed.rtx(), Some((0x1234, &b"payload"[..])));
+        assert_eq!(RtpPacket::parse(&packet[..13]).unwrap().rtx(), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn what_is_written_is_read_back(
+            marker in any::<bool>(),
+            payload_type in 0_u8..128,
+            sequence in any::<u16>(),
+            timestamp in any::<u32>(),
+            ssrc in any::<u32>(),
+            elements in proptest::collection::vec((1_u8..15, proptest::collection::vec(any::<u8>(), 1..16)), 0..3),
+            payload in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let header = RtpHeader { marker, payload_type, sequence, timestamp, ssrc };
+            let mut extensions = HeaderExtensions::NONE;
+            let mut kept: Vec<(u8, Vec<u8>)> = Vec::new();
+            for (id, value) in elements {
+                if kept.iter().all(|(known, _)| *known != id) && extensions.push(id, &value) {
+                    kept.push((id, value));
+                }
+            }
+            let mut packet = header.write(&extensions).as_bytes().to_vec();
+            packet.extend_from_slice(&payload);
+            let parsed = RtpPacket::parse(&packet).unwrap();
+            prop_assert_eq!(parsed.header, header);
+            prop_assert_eq!(parsed.payload, &payload[..]);
+            for (id, value) in kept {
+                prop_assert_eq!(parsed.extension(id), Some(&value[..]));
+            }
+        }
+
+        #[test]
+        fn junk_never_panics(junk in proptest::collection::vec(any::<u8>(), 0..64), first in 0x80_u8..0xc0) {
+            let mut junk = junk;
+            if let Some(byte) = junk.first_mut() {
+                *byte = first;
+            }
+            if let Some(packet) = RtpPacket::parse(&junk) {
+                for id in 0..16 {
+                    let _ = packet.extension(id);
+                }
+            }
+        }
+    }
+}

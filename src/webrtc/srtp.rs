@@ -5,14 +5,15 @@
 //! RFC 5764 §4.2 (where the keys come from). A key must never seal two packets of one source
 //! under one index, so nothing else may send with the keys given to an [`SrtpSender`].
 
+mod cipher;
+mod replay;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::hmac;
-use aws_lc_rs::iv::FixedLength;
+use self::cipher::{Cipher, RTCP_LABELS, RTP_LABELS};
+use self::replay::{Sources, estimate_index};
 
 /// Longest master key, in bytes: AES-256.
 const KEY_BYTES_MAX: usize = 32;
@@ -24,12 +25,8 @@ const GCM_SALT_BYTES: usize = 12;
 const GCM_TAG_BYTES: usize = 16;
 /// Authentication tag of AES128_CM_SHA1_80, in bytes (RFC 5764 §4.1.2).
 const SHA1_TAG_BYTES: usize = 10;
-/// Key of HMAC-SHA1, in bytes (RFC 3711 §5.2).
-const SHA1_KEY_BYTES: usize = 20;
 /// The word that ends an SRTCP packet: encryption flag and index (RFC 3711 §3.4), in bytes.
 const SRTCP_WORD_BYTES: usize = 4;
-/// Part of an RTCP packet that stays readable: first header and sender's SSRC, in bytes.
-const RTCP_CLEAR_BYTES: usize = 8;
 /// Fixed part of an RTP header, in bytes (RFC 3550 §5.1).
 const RTP_FIXED_BYTES: usize = 12;
 /// The flag that says the packet is encrypted (RFC 3711 §3.4).
@@ -38,10 +35,8 @@ const SRTCP_ENCRYPTED: u32 = 0x8000_0000;
 const SRTCP_INDEX_MAX: u32 = 0x7fff_ffff;
 /// Greatest SRTP index: 48 bits, rollover counter and sequence number (RFC 3711 §3.3.1).
 const SRTP_INDEX_MAX: u64 = 0xffff_ffff_ffff;
-/// Packets a replay window looks back; RFC 3711 §3.3.2 wants 64 at least.
-const REPLAY_WINDOW_PACKETS: u64 = 128;
-/// Sources followed of one peer: a browser has one or two for each of its tracks.
-pub const SOURCES_MAX: usize = 16;
+
+pub use self::replay::SOURCES_MAX;
 
 /// What a DTLS handshake chose to protect media with (RFC 5764 §4.1.2, RFC 7714 §14.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -308,7 +303,7 @@ impl fmt::Debug for SrtpSender {
 /// Opens the RTCP of one peer.
 pub struct SrtcpReceiver {
     cipher: Cipher,
-    sources: Sources<ReplayWindow>,
+    sources: Sources,
 }
 
 impl SrtcpReceiver {
@@ -348,21 +343,20 @@ impl SrtcpReceiver {
             return Err(SrtpError::Malformed);
         }
         let index = word & SRTCP_INDEX_MAX;
-        self.sources
-            .check(ssrc, |window| window.is_new(u64::from(index)))?;
+        self.sources.check(ssrc, u64::from(index))?;
         let opened = self.cipher.open_rtcp(datagram, ssrc, index, out);
         if opened.is_err() {
             out.clear();
             return opened;
         }
-        self.sources.of(ssrc).accept(u64::from(index));
+        self.sources.accept(ssrc, u64::from(index));
         Ok(())
     }
 }
 
 impl fmt::Debug for SrtcpReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SrtcpReceiver(***, sources={})", self.sources.0.len())
+        write!(f, "SrtcpReceiver(***, sources={})", self.sources.len())
     }
 }
 
@@ -370,7 +364,7 @@ impl fmt::Debug for SrtcpReceiver {
 /// receives no media.
 pub struct SrtpReceiver {
     cipher: Cipher,
-    sources: Sources<ReplayWindow>,
+    sources: Sources,
 }
 
 /// Where the parts of an opened RTP packet are.
@@ -405,9 +399,9 @@ impl SrtpReceiver {
         let header_bytes = rtp_header_bytes(datagram).ok_or(SrtpError::Malformed)?;
         let sequence = be_u16(datagram, 2).ok_or(SrtpError::Malformed)?;
         let ssrc = be_u32(datagram, 8).ok_or(SrtpError::Malformed)?;
-        let highest = self.sources.find(ssrc).and_then(ReplayWindow::highest);
+        let highest = self.sources.highest(ssrc);
         let index = estimate_index(highest, sequence).ok_or(SrtpError::Replayed)?;
-        self.sources.check(ssrc, |window| window.is_new(index))?;
+        self.sources.check(ssrc, index)?;
         let opened = self
             .cipher
             .open_rtp(datagram, header_bytes, ssrc, index, out);
@@ -415,7 +409,7 @@ impl SrtpReceiver {
             out.clear();
             return Err(error);
         }
-        self.sources.of(ssrc).accept(index);
+        self.sources.accept(ssrc, index);
         Ok(OpenedRtp {
             header_bytes,
             index,
@@ -425,361 +419,8 @@ impl SrtpReceiver {
 
 impl fmt::Debug for SrtpReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SrtpReceiver(***, sources={})", self.sources.0.len())
+        write!(f, "SrtpReceiver(***, sources={})", self.sources.len())
     }
-}
-
-/// Labels of the key derivation (RFC 3711 §4.3.1, §4.3.2).
-struct Labels {
-    encryption: u8,
-    authentication: u8,
-    salt: u8,
-}
-
-const RTP_LABELS: Labels = Labels {
-    encryption: 0x00,
-    authentication: 0x01,
-    salt: 0x02,
-};
-const RTCP_LABELS: Labels = Labels {
-    encryption: 0x03,
-    authentication: 0x04,
-    salt: 0x05,
-};
-
-/// The session keys of one direction, of RTP or of RTCP, expanded.
-enum Cipher {
-    /// AES-GCM: one cache-friendly block, on the path of nearly every packet.
-    Gcm {
-        key: LessSafeKey,
-        salt: [u8; GCM_SALT_BYTES],
-    },
-    Counter(Box<CounterCipher>),
-}
-
-struct CounterCipher {
-    key: EncryptingKey,
-    salt: [u8; SALT_BYTES],
-    authentication: hmac::Key,
-}
-
-impl Cipher {
-    fn derive(
-        profile: SrtpProfile,
-        master: &MasterKey,
-        labels: &Labels,
-    ) -> Result<Self, SrtpError> {
-        let right =
-            master.key.len() == profile.key_bytes() && master.salt.len() == profile.salt_bytes();
-        if !right {
-            return Err(SrtpError::BadKey);
-        }
-        let derivation = Derivation::new(master)?;
-        let mut key_buffer = [0; KEY_BYTES_MAX];
-        let key = key_buffer
-            .get_mut(..profile.key_bytes())
-            .ok_or(SrtpError::BadKey)?;
-        derivation.fill(labels.encryption, key)?;
-        match profile {
-            SrtpProfile::Aes128CmSha1_80 => {
-                let mut salt = [0; SALT_BYTES];
-                derivation.fill(labels.salt, &mut salt)?;
-                let mut authentication = [0; SHA1_KEY_BYTES];
-                derivation.fill(labels.authentication, &mut authentication)?;
-                Ok(Self::Counter(Box::new(CounterCipher {
-                    key: counter_key(key)?,
-                    salt,
-                    authentication: hmac::Key::new(
-                        hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-                        &authentication,
-                    ),
-                })))
-            }
-            SrtpProfile::AeadAes128Gcm | SrtpProfile::AeadAes256Gcm => {
-                let mut salt = [0; GCM_SALT_BYTES];
-                derivation.fill(labels.salt, &mut salt)?;
-                Ok(Self::Gcm {
-                    key: gcm_key(key)?,
-                    salt,
-                })
-            }
-        }
-    }
-
-    /// Encrypts what follows `header_bytes` after `start` and appends the tag.
-    fn seal_rtp(
-        &self,
-        start: usize,
-        header_bytes: usize,
-        ssrc: u32,
-        index: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<(), SrtpError> {
-        let packet = out.get_mut(start..).ok_or(SrtpError::BadPacket)?;
-        let (header, payload) = packet
-            .split_at_mut_checked(header_bytes)
-            .ok_or(SrtpError::BadPacket)?;
-        match self {
-            Self::Gcm { key, salt } => {
-                let nonce = gcm_nonce(salt, ssrc, index);
-                let tag = key
-                    .seal_in_place_separate_tag(nonce, Aad::from(&*header), payload)
-                    .map_err(refused)?;
-                out.extend_from_slice(tag.as_ref());
-            }
-            Self::Counter(cipher) => {
-                cipher.apply(ssrc, index, payload)?;
-                let tag = cipher.tag(packet, &rollover(index).to_be_bytes());
-                out.extend_from_slice(&tag);
-            }
-        }
-        Ok(())
-    }
-
-    /// Appends the plain packet to `out`.
-    fn open_rtp(
-        &self,
-        datagram: &[u8],
-        header_bytes: usize,
-        ssrc: u32,
-        index: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<(), SrtpError> {
-        let (sealed, tag) = split_end(datagram, self.tag_bytes())?;
-        out.extend_from_slice(sealed);
-        let (header, payload) = out
-            .split_at_mut_checked(header_bytes)
-            .ok_or(SrtpError::Malformed)?;
-        match self {
-            Self::Gcm { key, salt } => {
-                let nonce = gcm_nonce(salt, ssrc, index);
-                key.open_in_place_separate_tag(nonce, Aad::from(&*header), tag, payload)
-                    .map_err(forged)?;
-            }
-            Self::Counter(cipher) => {
-                let expected = cipher.tag(sealed, &rollover(index).to_be_bytes());
-                verify_slices_are_equal(&expected, tag).map_err(forged)?;
-                cipher.apply(ssrc, index, payload)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Encrypts the RTCP packet at `start`, appends index and tag in the profile's order.
-    fn seal_rtcp(
-        &self,
-        start: usize,
-        ssrc: u32,
-        index: u32,
-        out: &mut Vec<u8>,
-    ) -> Result<(), SrtpError> {
-        let word = (SRTCP_ENCRYPTED | index).to_be_bytes();
-        let packet = out.get_mut(start..).ok_or(SrtpError::BadPacket)?;
-        let (clear, body) = packet
-            .split_at_mut_checked(RTCP_CLEAR_BYTES)
-            .ok_or(SrtpError::BadPacket)?;
-        match self {
-            Self::Gcm { key, salt } => {
-                let nonce = gcm_nonce(salt, ssrc, u64::from(index));
-                let associated = rtcp_associated(clear, word).ok_or(SrtpError::BadPacket)?;
-                let tag = key
-                    .seal_in_place_separate_tag(nonce, Aad::from(associated), body)
-                    .map_err(refused)?;
-                out.extend_from_slice(tag.as_ref());
-                out.extend_from_slice(&word);
-            }
-            Self::Counter(cipher) => {
-                cipher.apply(ssrc, u64::from(index), body)?;
-                let tag = cipher.tag(packet, &word);
-                out.extend_from_slice(&word);
-                out.extend_from_slice(&tag);
-            }
-        }
-        Ok(())
-    }
-
-    /// The encryption flag and index of an SRTCP packet: last, or before the tag
-    /// (RFC 7714 §9.2, RFC 3711 §3.4).
-    fn rtcp_word(&self, datagram: &[u8]) -> Result<u32, SrtpError> {
-        let before_tag = match self {
-            Self::Gcm { .. } => datagram,
-            Self::Counter(_) => split_end(datagram, SHA1_TAG_BYTES)?.0,
-        };
-        let word = before_tag
-            .last_chunk::<SRTCP_WORD_BYTES>()
-            .ok_or(SrtpError::Malformed)?;
-        Ok(u32::from_be_bytes(*word))
-    }
-
-    /// Appends the plain packet to `out`.
-    fn open_rtcp(
-        &self,
-        datagram: &[u8],
-        ssrc: u32,
-        index: u32,
-        out: &mut Vec<u8>,
-    ) -> Result<(), SrtpError> {
-        let word = (SRTCP_ENCRYPTED | index).to_be_bytes();
-        match self {
-            Self::Gcm { key, salt } => {
-                let (rest, _) = split_end(datagram, SRTCP_WORD_BYTES)?;
-                let (sealed, tag) = split_end(rest, GCM_TAG_BYTES)?;
-                out.extend_from_slice(sealed);
-                let (clear, body) = out
-                    .split_at_mut_checked(RTCP_CLEAR_BYTES)
-                    .ok_or(SrtpError::Malformed)?;
-                let nonce = gcm_nonce(salt, ssrc, u64::from(index));
-                let associated = rtcp_associated(clear, word).ok_or(SrtpError::Malformed)?;
-                key.open_in_place_separate_tag(nonce, Aad::from(associated), tag, body)
-                    .map_err(forged)?;
-            }
-            Self::Counter(cipher) => {
-                let (rest, tag) = split_end(datagram, SHA1_TAG_BYTES)?;
-                let (sealed, _) = split_end(rest, SRTCP_WORD_BYTES)?;
-                verify_slices_are_equal(&cipher.tag(rest, &[]), tag).map_err(forged)?;
-                out.extend_from_slice(sealed);
-                let body = out
-                    .get_mut(RTCP_CLEAR_BYTES..)
-                    .ok_or(SrtpError::Malformed)?;
-                cipher.apply(ssrc, u64::from(index), body)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn tag_bytes(&self) -> usize {
-        match self {
-            Self::Gcm { .. } => GCM_TAG_BYTES,
-            Self::Counter(_) => SHA1_TAG_BYTES,
-        }
-    }
-}
-
-impl CounterCipher {
-    /// Encrypts or decrypts: the counter mode's key stream is the same for both.
-    fn apply(&self, ssrc: u32, index: u64, bytes: &mut [u8]) -> Result<(), SrtpError> {
-        // RFC 3711 §4.1.1: salt × 2^16 ⊕ SSRC × 2^64 ⊕ index × 2^16.
-        let salt = widen(&self.salt);
-        let place = (u128::from(ssrc) << 64) ^ (u128::from(index) << 16);
-        apply_counter(&self.key, salt ^ place, bytes)
-    }
-
-    /// The tag over `packet` and `suffix` (RFC 3711 §4.2).
-    fn tag(&self, packet: &[u8], suffix: &[u8]) -> [u8; SHA1_TAG_BYTES] {
-        let mut context = hmac::Context::with_key(&self.authentication);
-        context.update(packet);
-        context.update(suffix);
-        let full = context.sign();
-        let mut tag = [0; SHA1_TAG_BYTES];
-        for (to, from) in tag.iter_mut().zip(full.as_ref()) {
-            *to = *from;
-        }
-        tag
-    }
-}
-
-/// The key derivation function (RFC 3711 §4.3; RFC 6188 §3 with a 256-bit key) at a key
-/// derivation rate of 0, the only one DTLS-SRTP knows.
-struct Derivation {
-    key: EncryptingKey,
-    salt: u128,
-}
-
-impl Derivation {
-    fn new(master: &MasterKey) -> Result<Self, SrtpError> {
-        // A salt of 96 bits is filled up with zeros at its end (RFC 7714 §11).
-        let mut salt = [0; SALT_BYTES];
-        for (to, from) in salt.iter_mut().zip(&master.salt) {
-            *to = *from;
-        }
-        Ok(Self {
-            key: counter_key(&master.key)?,
-            salt: widen(&salt),
-        })
-    }
-
-    fn fill(&self, label: u8, out: &mut [u8]) -> Result<(), SrtpError> {
-        // The label stands before a 48-bit index of 0, above the 16-bit counter.
-        let place = u128::from(label) << (48 + 16);
-        out.fill(0);
-        apply_counter(&self.key, self.salt ^ place, out)
-    }
-}
-
-/// The salt in a counter block's upper 14 bytes.
-fn widen(salt: &[u8; SALT_BYTES]) -> u128 {
-    salt.iter()
-        .fold(0, |wide, byte| (wide << 8) | u128::from(*byte))
-        << 16
-}
-
-fn apply_counter(key: &EncryptingKey, block: u128, bytes: &mut [u8]) -> Result<(), SrtpError> {
-    let context = EncryptionContext::Iv128(FixedLength::from(&block.to_be_bytes()));
-    key.less_safe_encrypt(bytes, context)
-        .map(|_| ())
-        .map_err(refused)
-}
-
-fn counter_key(key: &[u8]) -> Result<EncryptingKey, SrtpError> {
-    let algorithm = match key.len() {
-        16 => &AES_128,
-        32 => &AES_256,
-        _ => return Err(SrtpError::BadKey),
-    };
-    let unbound = UnboundCipherKey::new(algorithm, key).map_err(refused)?;
-    EncryptingKey::ctr(unbound).map_err(refused)
-}
-
-fn gcm_key(key: &[u8]) -> Result<LessSafeKey, SrtpError> {
-    let algorithm = match key.len() {
-        16 => &AES_128_GCM,
-        32 => &AES_256_GCM,
-        _ => return Err(SrtpError::BadKey),
-    };
-    let unbound = UnboundKey::new(algorithm, key).map_err(refused)?;
-    Ok(LessSafeKey::new(unbound))
-}
-
-/// The nonce: two zero bytes, SSRC, 48 bits of index, all ⊕ salt (RFC 7714 §8.1, and §9.1
-/// where the index of RTCP is 31 bits in the same place).
-fn gcm_nonce(salt: &[u8; GCM_SALT_BYTES], ssrc: u32, index: u64) -> Nonce {
-    let place = (u128::from(ssrc) << 48) | u128::from(index);
-    let mut nonce = *salt;
-    for (to, from) in nonce.iter_mut().rev().zip(place.to_le_bytes()) {
-        *to ^= from;
-    }
-    Nonce::assume_unique_for_key(nonce)
-}
-
-/// What an SRTCP tag of AES-GCM covers beside the encrypted part (RFC 7714 §9.2).
-fn rtcp_associated(
-    clear: &[u8],
-    word: [u8; SRTCP_WORD_BYTES],
-) -> Option<[u8; RTCP_CLEAR_BYTES + SRTCP_WORD_BYTES]> {
-    let [a, b, c, d, e, f, g, h] = *clear.first_chunk::<RTCP_CLEAR_BYTES>()?;
-    let [w, x, y, z] = word;
-    Some([a, b, c, d, e, f, g, h, w, x, y, z])
-}
-
-/// The rollover counter of an index.
-fn rollover(index: u64) -> u32 {
-    u32::try_from((index >> 16) & 0xffff_ffff).unwrap_or(0)
-}
-
-fn refused(_: Unspecified) -> SrtpError {
-    SrtpError::Library
-}
-
-fn forged(_: Unspecified) -> SrtpError {
-    SrtpError::NotAuthentic
-}
-
-fn split_end(bytes: &[u8], end_bytes: usize) -> Result<(&[u8], &[u8]), SrtpError> {
-    bytes
-        .len()
-        .checked_sub(end_bytes)
-        .and_then(|middle| bytes.split_at_checked(middle))
-        .ok_or(SrtpError::Malformed)
 }
 
 fn be_u16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -816,104 +457,4 @@ fn header_says(header: &[u8], ssrc: u32, index: u64) -> bool {
     rtp_header_bytes(header) == Some(header.len())
         && be_u32(header, 8) == Some(ssrc)
         && be_u16(header, 2).map(u64::from) == Some(index & 0xffff)
-}
-
-/// The index that `sequence` most likely has (RFC 3711 §3.3.1): the nearest to the highest one
-/// received. `None` if that would be before the first.
-fn estimate_index(highest: Option<u64>, sequence: u16) -> Option<u64> {
-    const HALF: u64 = 0x8000;
-    const ROUND: u64 = 0x1_0000;
-    let sequence = u64::from(sequence);
-    let Some(highest) = highest else {
-        return Some(sequence);
-    };
-    let same_round = (highest & !0xffff) | sequence;
-    let index = if same_round.saturating_add(HALF) < highest {
-        same_round.checked_add(ROUND)?
-    } else if same_round > highest.saturating_add(HALF) {
-        same_round.checked_sub(ROUND)?
-    } else {
-        same_round
-    };
-    (index <= SRTP_INDEX_MAX).then_some(index)
-}
-
-/// Which indices of one source were received (RFC 3711 §3.3.2).
-#[derive(Debug, Clone, Copy, Default)]
-struct ReplayWindow {
-    /// One more than the highest index received; 0 before the first.
-    next: u64,
-    /// Bit n: the index n below the highest was received.
-    seen: u128,
-}
-
-impl ReplayWindow {
-    fn highest(&self) -> Option<u64> {
-        self.next.checked_sub(1)
-    }
-
-    fn is_new(&self, index: u64) -> bool {
-        let Some(age) = self
-            .highest()
-            .and_then(|highest| highest.checked_sub(index))
-        else {
-            return true;
-        };
-        age < REPLAY_WINDOW_PACKETS && (self.seen >> age) & 1 == 0
-    }
-
-    fn accept(&mut self, index: u64) {
-        let ahead = index.saturating_add(1).saturating_sub(self.next);
-        if ahead > 0 {
-            let kept = u32::try_from(ahead)
-                .ok()
-                .and_then(|shift| self.seen.checked_shl(shift));
-            self.seen = kept.unwrap_or(0) | 1;
-            self.next = index.saturating_add(1);
-        } else if let Some(age) = self
-            .highest()
-            .and_then(|highest| highest.checked_sub(index))
-        {
-            let bit = u32::try_from(age)
-                .ok()
-                .and_then(|age| 1_u128.checked_shl(age));
-            self.seen |= bit.unwrap_or(0);
-        }
-    }
-}
-
-/// The state of each source of a peer, in the order they were first heard of. A source is only
-/// remembered once a packet of it was authentic, and never forgotten: its packets could be
-/// replayed then.
-#[derive(Default)]
-struct Sources<T>(Vec<(u32, T)>);
-
-impl<T: Default> Sources<T> {
-    fn find(&self, ssrc: u32) -> Option<&T> {
-        let found = self.0.iter().find(|(known, _)| *known == ssrc);
-        found.map(|(_, state)| state)
-    }
-
-    /// Whether a packet of `ssrc` may be looked at.
-    fn check(&self, ssrc: u32, is_new: impl FnOnce(&T) -> bool) -> Result<(), SrtpError> {
-        match self.find(ssrc) {
-            Some(state) if is_new(state) => Ok(()),
-            Some(_) => Err(SrtpError::Replayed),
-            None if self.0.len() < SOURCES_MAX => Ok(()),
-            None => Err(SrtpError::TooManySources),
-        }
-    }
-
-    /// The state of `ssrc`, for which [`Sources::check`] said yes.
-    fn of(&mut self, ssrc: u32) -> &mut T {
-        let at = match self.0.iter().position(|(known, _)| *known == ssrc) {
-            Some(at) => at,
-            None => {
-                self.0.push((ssrc, T::default()));
-                self.0.len().saturating_sub(1)
-            }
-        };
-        #[expect(clippy::indexing_slicing, reason = "found or pushed just above")]
-        &mut self.0[at].1
-    }
 }

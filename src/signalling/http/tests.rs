@@ -397,6 +397,17 @@ fn slow_head_and_slow_body_are_closed_after_ten_seconds() {
 }
 
 #[test]
+fn first_request_has_ten_seconds_from_the_accept() {
+    let began = start();
+    let mut session = HttpSession::new(began);
+    let mut seen = Seen::default();
+    let now = began + Duration::from_secs(9);
+    session.handle_input(b"G", now);
+    let deadline = drain(&mut session, &mut seen, now);
+    assert_eq!(deadline, Some(began + HTTP_REQUEST_DEADLINE));
+}
+
+#[test]
 fn silent_connection_is_closed_without_a_word() {
     let began = start();
     let mut session = HttpSession::new(began);

@@ -1,0 +1,250 @@
+//! Parameter sets: which are in force, and what an SPS says of the picture (14496-10 §7.3.2,
+//! annex E).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h264_reader::nal::sps::SeqParameterSet;
+use h264_reader::rbsp::{BitReader, decode_nal};
+
+use super::bits::RbspBits;
+use super::{AvcError, NalHeader, NalType};
+use crate::media::frame::ParameterSets;
+
+/// Largest SPS or PPS, in bytes: one with every scaling list and full VUI has less than 2 kB.
+const PARAMETER_SET_BYTES_MAX: usize = 4 * 1_024;
+/// All sets together, in bytes: they are sent before each keyframe.
+const PARAMETER_SETS_BYTES_MAX: usize = 64 * 1_024;
+/// Largest width or height, in pixels: H.264's level 6.2 ends at 8,192 × 4,320.
+const DIMENSION_PIXELS_MAX: u32 = 8_192;
+/// Greatest SPS id (14496-10 §7.4.2.1).
+const SPS_ID_MAX: u32 = 31;
+
+/// What an SPS says, as far as it could be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpsInfo {
+    /// Its id, 0 to 31.
+    pub id: u8,
+    /// `profile_idc`, constraint flags, `level_idc` (RFC 6184 §8.1).
+    pub profile_level_id: [u8; 3],
+    /// Width and height in pixels, cropped; `None` if the SPS breaks a rule of the standard that
+    /// decoders do not mind.
+    pub size: Option<(u32, u32)>,
+    /// How many pictures may precede another in decoding order and follow it on the screen
+    /// (annex E, `max_num_reorder_frames`), if it says so.
+    pub max_num_reorder_frames: Option<u32>,
+    /// Frames per second by its timing information, if it has any.
+    pub frames_per_second: Option<f64>,
+}
+
+impl SpsInfo {
+    /// Parses an SPS NAL unit.
+    ///
+    /// # Errors
+    /// [`AvcError::ParameterSet`] if it is none or its id cannot be read,
+    /// [`AvcError::ParameterSetSize`] and [`AvcError::PictureSize`] if it is out of bounds.
+    pub fn parse(nal_unit: &[u8]) -> Result<Self, AvcError> {
+        let [header, profile, constraints, level] =
+            *nal_unit.first_chunk().ok_or(AvcError::ParameterSet)?;
+        if NalHeader::parse(header)?.nal_type != NalType::Sps {
+            return Err(AvcError::ParameterSet);
+        }
+        if nal_unit.len() > PARAMETER_SET_BYTES_MAX {
+            return Err(AvcError::ParameterSetSize);
+        }
+        let id = RbspBits::new(nal_unit.get(4..).unwrap_or_default())
+            .exp_golomb()
+            .filter(|&id| id <= SPS_ID_MAX)
+            .and_then(|id| u8::try_from(id).ok())
+            .ok_or(AvcError::ParameterSet)?;
+        let mut info = Self {
+            id,
+            profile_level_id: [profile, constraints, level],
+            size: None,
+            max_num_reorder_frames: None,
+            frames_per_second: None,
+        };
+        if let Some(sps) = read_fully(nal_unit) {
+            info.fill(&sps)?;
+        }
+        Ok(info)
+    }
+
+    fn fill(&mut self, sps: &SeqParameterSet) -> Result<(), AvcError> {
+        if let Ok((width, height)) = sps.pixel_dimensions() {
+            let legal = 1..=DIMENSION_PIXELS_MAX;
+            if !legal.contains(&width) || !legal.contains(&height) {
+                return Err(AvcError::PictureSize);
+            }
+            self.size = Some((width, height));
+        }
+        self.frames_per_second = sps.fps().filter(|fps| fps.is_finite() && *fps > 0.0);
+        let restrictions = sps
+            .vui_parameters
+            .as_ref()
+            .and_then(|vui| vui.bitstream_restrictions.as_ref());
+        self.max_num_reorder_frames = restrictions.map(|it| it.max_num_reorder_frames);
+        Ok(())
+    }
+}
+
+fn read_fully(nal_unit: &[u8]) -> Option<SeqParameterSet> {
+    // Some encoders pad their parameter sets with zeros, which the parser takes for data.
+    let end = nal_unit.iter().rposition(|&byte| byte != 0)?;
+    let payload = decode_nal(nal_unit.get(..=end)?).ok()?;
+    SeqParameterSet::from_bits(BitReader::new(&payload[..])).ok()
+}
+
+/// A profile as users call it, from `profile_idc` and constraint flags (14496-10 annex A).
+#[must_use]
+pub fn profile_name([profile, constraints, _level]: [u8; 3]) -> &'static str {
+    let flag = |number: u8| constraints & (0x80 >> number) != 0;
+    match profile {
+        66 if flag(1) => "Constrained Baseline",
+        66 => "Baseline",
+        77 if flag(0) => "Constrained Baseline",
+        77 => "Main",
+        88 => "Extended",
+        100 if flag(4) && flag(5) => "Constrained High",
+        100 => "High",
+        110 => "High 10",
+        122 => "High 4:2:2",
+        244 => "High 4:4:4",
+        44 => "CAVLC 4:4:4",
+        83 | 86 => "Scalable",
+        118 | 128 => "Multiview",
+        _ => "unknown profile",
+    }
+}
+
+/// What a new parameter set did to those in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing: it was known.
+    None,
+    /// A PPS is new or another.
+    Picture,
+    /// The SPS with this id is new or another: it takes effect with the next IDR picture.
+    Sequence(u8),
+}
+
+struct StoredSps {
+    nal_unit: Bytes,
+    info: SpsInfo,
+}
+
+struct StoredPps {
+    nal_unit: Bytes,
+    sps_id: u8,
+}
+
+/// The parameter sets in force, by id: from the sequence header and from the stream itself.
+#[derive(Default)]
+pub struct ParameterSetStore {
+    sps: BTreeMap<u8, StoredSps>,
+    pps: BTreeMap<u8, StoredPps>,
+    bytes: usize,
+    shared: Option<Arc<ParameterSets>>,
+}
+
+impl ParameterSetStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes an SPS or PPS NAL unit in place of the one with its id; copies it if it is new, so
+    /// that it does not hold on to its message.
+    ///
+    /// # Errors
+    /// Those of [`SpsInfo::parse`], which also stand for a bad PPS, and
+    /// [`AvcError::ParameterSetSize`] when the store is full. Nothing changes then.
+    pub fn insert(&mut self, nal_unit: &[u8]) -> Result<Change, AvcError> {
+        let first = *nal_unit.first().ok_or(AvcError::ParameterSet)?;
+        match NalHeader::parse(first)?.nal_type {
+            NalType::Sps => self.insert_sps(nal_unit),
+            NalType::Pps => self.insert_pps(nal_unit),
+            NalType::Slice
+            | NalType::Partition
+            | NalType::IdrSlice
+            | NalType::Sei
+            | NalType::Other(_) => Err(AvcError::ParameterSet),
+        }
+    }
+
+    fn insert_sps(&mut self, nal_unit: &[u8]) -> Result<Change, AvcError> {
+        if self.sps.values().any(|it| it.nal_unit == nal_unit) {
+            return Ok(Change::None);
+        }
+        let info = SpsInfo::parse(nal_unit)?;
+        let replaced = self.sps.get(&info.id).map(|it| it.nal_unit.len());
+        self.account(replaced, nal_unit.len())?;
+        let nal_unit = Bytes::copy_from_slice(nal_unit);
+        let id = info.id;
+        self.sps.insert(id, StoredSps { nal_unit, info });
+        Ok(Change::Sequence(id))
+    }
+
+    fn insert_pps(&mut self, nal_unit: &[u8]) -> Result<Change, AvcError> {
+        if nal_unit.len() > PARAMETER_SET_BYTES_MAX {
+            return Err(AvcError::ParameterSetSize);
+        }
+        if self.pps.values().any(|it| it.nal_unit == nal_unit) {
+            return Ok(Change::None);
+        }
+        let mut bits = RbspBits::new(nal_unit.get(1..).unwrap_or_default());
+        let mut read = || bits.exp_golomb().and_then(|id| u8::try_from(id).ok());
+        let (Some(id), Some(sps_id)) = (read(), read()) else {
+            return Err(AvcError::ParameterSet);
+        };
+        if u32::from(sps_id) > SPS_ID_MAX {
+            return Err(AvcError::ParameterSet);
+        }
+        let replaced = self.pps.get(&id).map(|it| it.nal_unit.len());
+        self.account(replaced, nal_unit.len())?;
+        let nal_unit = Bytes::copy_from_slice(nal_unit);
+        self.pps.insert(id, StoredPps { nal_unit, sps_id });
+        Ok(Change::Picture)
+    }
+
+    fn account(&mut self, replaced: Option<usize>, added: usize) -> Result<(), AvcError> {
+        let kept = self.bytes.saturating_sub(replaced.unwrap_or_default());
+        let bytes = kept.saturating_add(added);
+        if bytes > PARAMETER_SETS_BYTES_MAX {
+            return Err(AvcError::ParameterSetSize);
+        }
+        self.bytes = bytes;
+        self.shared = None;
+        Ok(())
+    }
+
+    /// Every set in force, shared until one changes; `None` until there are an SPS and a PPS.
+    pub fn sets(&mut self) -> Option<Arc<ParameterSets>> {
+        if self.sps.is_empty() || self.pps.is_empty() {
+            return None;
+        }
+        let (sps, pps) = (&self.sps, &self.pps);
+        let shared = self.shared.get_or_insert_with(|| {
+            let sps = sps.values().map(|it| it.nal_unit.clone());
+            let pps = pps.values().map(|it| it.nal_unit.clone());
+            let nal_units = sps.chain(pps).collect();
+            Arc::new(ParameterSets { nal_units })
+        });
+        Some(Arc::clone(shared))
+    }
+
+    /// The SPS that slices with this PPS are decoded by, if both are known.
+    #[must_use]
+    pub fn sps_of(&self, pps_id: u8) -> Option<&SpsInfo> {
+        let pps = self.pps.get(&pps_id)?;
+        self.sps.get(&pps.sps_id).map(|it| &it.info)
+    }
+
+    /// The SPS with an id, if it is known.
+    #[must_use]
+    pub fn sps(&self, id: u8) -> Option<&SpsInfo> {
+        self.sps.get(&id).map(|it| &it.info)
+    }
+}

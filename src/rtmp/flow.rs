@@ -1,0 +1,151 @@
+//! How much and how often: acknowledgements (Adobe RTMP 1.0 §5.4.3, §5.4.4) and the number of
+//! commands a publisher may send.
+
+use std::time::Instant;
+
+use super::error::RtmpError;
+use crate::limits::{
+    RTMP_ACK_WINDOW_BYTES, RTMP_ACK_WINDOW_BYTES_MAX, RTMP_ACK_WINDOW_BYTES_MIN,
+    RTMP_COMMANDS_BEFORE_PUBLISH_MAX, RTMP_COMMANDS_PER_SECOND_MAX,
+};
+
+/// Counts received bytes and says when to acknowledge them.
+#[derive(Debug)]
+pub(super) struct Acknowledger {
+    /// Bytes received, modulo 2^32 as the wire has it.
+    total: u32,
+    since_last: u64,
+    window: u32,
+}
+
+impl Acknowledger {
+    pub(super) fn new() -> Self {
+        Self {
+            total: 0,
+            since_last: 0,
+            window: RTMP_ACK_WINDOW_BYTES,
+        }
+    }
+
+    /// Takes the window that the publisher asked for, within our bounds.
+    pub(super) fn set_window(&mut self, bytes: u32) {
+        self.window = bytes.clamp(RTMP_ACK_WINDOW_BYTES_MIN, RTMP_ACK_WINDOW_BYTES_MAX);
+    }
+
+    /// Counts one read. Returns the sequence number to acknowledge, if it is time: after half a
+    /// window, since some encoders stop sending at a whole one.
+    pub(super) fn received(&mut self, bytes: usize) -> Option<u32> {
+        let bytes = bytes as u64;
+        let wrapped = u32::try_from(bytes & u64::from(u32::MAX)).unwrap_or_default();
+        self.total = self.total.wrapping_add(wrapped);
+        self.since_last = self.since_last.saturating_add(bytes);
+        if self.since_last < u64::from(self.window / 2) {
+            return None;
+        }
+        self.since_last = 0;
+        Some(self.total)
+    }
+}
+
+/// How many commands a publisher may still send.
+#[derive(Debug)]
+pub(super) enum CommandBudget {
+    /// Before the first accepted publish: so many in all.
+    Setup { left: u32 },
+    /// After it: so many at once, refilled with time.
+    Rate { left: u32, refilled: Instant },
+}
+
+impl CommandBudget {
+    pub(super) fn new() -> Self {
+        Self::Setup {
+            left: RTMP_COMMANDS_BEFORE_PUBLISH_MAX,
+        }
+    }
+
+    /// A publish was accepted: from now on the rate counts.
+    pub(super) fn accepted(&mut self, now: Instant) {
+        if let Self::Setup { .. } = self {
+            *self = Self::Rate {
+                left: RTMP_COMMANDS_PER_SECOND_MAX,
+                refilled: now,
+            };
+        }
+    }
+
+    /// Spends one command.
+    pub(super) fn spend(&mut self, now: Instant) -> Result<(), RtmpError> {
+        let left = match self {
+            Self::Setup { left } => left,
+            Self::Rate { left, refilled } => {
+                let elapsed = now.saturating_duration_since(*refilled).as_millis();
+                let earned =
+                    elapsed.saturating_mul(u128::from(RTMP_COMMANDS_PER_SECOND_MAX)) / 1_000;
+                if earned > 0 {
+                    let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+                    *left = left
+                        .saturating_add(earned)
+                        .min(RTMP_COMMANDS_PER_SECOND_MAX);
+                    *refilled = now;
+                }
+                left
+            }
+        };
+        *left = left.checked_sub(1).ok_or(RtmpError::TooManyCommands)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn acknowledgement_carries_the_running_total_and_wraps_at_32_bits() {
+        let mut acknowledger = Acknowledger::new();
+        acknowledger.set_window(1_000_000);
+        acknowledger.total = u32::MAX - 499_999;
+        assert_eq!(acknowledger.received(499_999), None);
+        assert_eq!(acknowledger.received(1), Some(0));
+        assert_eq!(acknowledger.received(500_000), Some(500_000));
+        assert_eq!(acknowledger.received(700_000), Some(1_200_000));
+    }
+
+    #[test]
+    fn acknowledgements_come_at_half_a_window_and_tiny_windows_are_widened() {
+        for asked in [0, 1, 65_536] {
+            let mut acknowledger = Acknowledger::new();
+            acknowledger.set_window(asked);
+            assert_eq!(acknowledger.received(32_767), None);
+            assert_eq!(acknowledger.received(1), Some(32_768));
+        }
+        for asked in [1 << 31, u32::MAX] {
+            let mut acknowledger = Acknowledger::new();
+            acknowledger.set_window(asked);
+            assert_eq!(acknowledger.received(8 * 1_024 * 1_024 - 1), None);
+            assert!(acknowledger.received(1).is_some());
+        }
+    }
+
+    #[test]
+    fn command_budget_is_a_number_first_and_a_rate_after_the_first_publish() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
+        let mut budget = CommandBudget::new();
+        for _ in 0..RTMP_COMMANDS_BEFORE_PUBLISH_MAX {
+            budget.spend(start + Duration::from_secs(100)).unwrap();
+        }
+        let now = start + Duration::from_secs(200);
+        assert_eq!(budget.spend(now), Err(RtmpError::TooManyCommands));
+        budget.accepted(now);
+        for _ in 0..RTMP_COMMANDS_PER_SECOND_MAX {
+            budget.spend(now).unwrap();
+        }
+        assert_eq!(budget.spend(now), Err(RtmpError::TooManyCommands));
+        let later = now + Duration::from_millis(100);
+        budget.spend(later).unwrap();
+        assert_eq!(budget.spend(later), Err(RtmpError::TooManyCommands));
+    }
+}

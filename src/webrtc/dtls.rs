@@ -1,0 +1,217 @@
+//! The DTLS of a viewer: str0m's own, with one shared configuration, and with a tap that hands
+//! the media keys to us.
+//!
+//! RFC 5764 (DTLS-SRTP), RFC 6347 (DTLS 1.2). str0m asks its `DtlsProvider` for one session per
+//! viewer and polls the media keys out of it; ours passes everything through and keeps a copy of
+//! the keys. A provider must live for the whole process, so each core leaks one, once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use str0m_proto::DATAGRAM_MTU_TARGET;
+use str0m_proto::crypto::dtls::{
+    DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, ProtocolVersion,
+    SrtpProfile as DtlsSrtpProfile,
+};
+use str0m_proto::crypto::{CryptoError, CryptoProvider, DtlsVersion};
+
+use super::ViewerError;
+use super::srtp::{SrtpKeys, SrtpProfile};
+
+/// The server's certificate: one per process, so that a join costs no key generation.
+#[derive(Clone)]
+pub struct Certificate(DtlsCert);
+
+impl Certificate {
+    /// Generates a self-signed certificate (ECDSA P-256), as every WebRTC peer has one.
+    ///
+    /// # Errors
+    /// The environment's fault: the cryptographic library made none.
+    pub fn generate() -> Result<Self, ViewerError> {
+        str0m_aws_lc_rs::default_provider()
+            .dtls_provider
+            .generate_certificate()
+            .map(Self)
+            .ok_or(ViewerError::Setup("no certificate could be generated"))
+    }
+
+    pub(super) fn to_str0m(&self) -> DtlsCert {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificate")
+    }
+}
+
+/// The keys that a handshake ended with.
+#[derive(Debug)]
+pub(super) struct TappedKeys {
+    /// The keys of both directions.
+    pub(super) keys: SrtpKeys,
+    /// Whether we were the DTLS client (the viewer insisted on being the server).
+    pub(super) client: bool,
+}
+
+/// Where a viewer's keys arrive.
+pub(super) type KeyReceiver = Receiver<TappedKeys>;
+
+/// A core's cryptography for str0m.
+pub(super) struct TappedCrypto {
+    provider: Arc<CryptoProvider>,
+    made: Receiver<KeyReceiver>,
+}
+
+impl TappedCrypto {
+    /// Makes it, once per core: the provider is leaked.
+    ///
+    /// # Errors
+    /// The environment's fault: the cryptographic library failed its self-tests.
+    pub(super) fn new() -> Result<Self, ViewerError> {
+        // ICE has proved the viewer's address before DTLS begins, so cookies are needless.
+        let config = dimpl::Config::builder()
+            .with_crypto_provider(str0m_aws_lc_rs::dimpl_crypto_provider())
+            .use_server_cookie(false)
+            .mtu(DATAGRAM_MTU_TARGET)
+            .build()
+            .map_err(|_why| ViewerError::Setup("the DTLS library failed its self-tests"))?;
+        // One place: a session's receiver is taken in the call that makes the session.
+        let (to_factory, made) = bounded(1);
+        let tap: &'static Tap = Box::leak(Box::new(Tap {
+            config: Arc::new(config),
+            to_factory,
+        }));
+        let provider = CryptoProvider {
+            dtls_provider: tap,
+            ..str0m_aws_lc_rs::default_provider()
+        };
+        Ok(Self {
+            provider: Arc::new(provider),
+            made,
+        })
+    }
+
+    pub(super) fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+
+    /// The key receiver of the session made last; `None` if it was taken.
+    pub(super) fn take_receiver(&self) -> Option<KeyReceiver> {
+        self.made.try_recv().ok()
+    }
+}
+
+impl fmt::Debug for TappedCrypto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TappedCrypto")
+    }
+}
+
+#[derive(Debug)]
+struct Tap {
+    config: Arc<dimpl::Config>,
+    to_factory: Sender<KeyReceiver>,
+}
+
+impl DtlsProvider for Tap {
+    fn generate_certificate(&self) -> Option<DtlsCert> {
+        // Every session is given the process's certificate.
+        None
+    }
+
+    fn new_dtls(
+        &self,
+        cert: &DtlsCert,
+        now: Instant,
+        _version: DtlsVersion,
+        _mtu: Option<usize>,
+    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
+        let (to_viewer, keys) = bounded(1);
+        self.to_factory
+            .try_send(keys)
+            .map_err(|_full| CryptoError::Other("the last session's keys were not taken".into()))?;
+        Ok(Box::new(TappedDtls {
+            dtls: dimpl::Dtls::new_12(Arc::clone(&self.config), cert.clone(), now),
+            to_viewer,
+        }))
+    }
+}
+
+struct TappedDtls {
+    dtls: dimpl::Dtls,
+    to_viewer: Sender<TappedKeys>,
+}
+
+impl TappedDtls {
+    fn tap(&self, profile: DtlsSrtpProfile, material: &[u8]) {
+        let profile = match profile {
+            DtlsSrtpProfile::AES128_CM_SHA1_80 => SrtpProfile::Aes128CmSha1_80,
+            DtlsSrtpProfile::AEAD_AES_128_GCM => SrtpProfile::AeadAes128Gcm,
+            DtlsSrtpProfile::AEAD_AES_256_GCM => SrtpProfile::AeadAes256Gcm,
+            // Not offered by us, so not chosen: without keys the viewer is not served.
+            _ => return,
+        };
+        if let Some(keys) = SrtpKeys::from_dtls(profile, material) {
+            let client = self.dtls.is_active();
+            // Full after a renegotiation, which DTLS-SRTP has not: the first keys hold.
+            let _ = self.to_viewer.try_send(TappedKeys { keys, client });
+        }
+    }
+}
+
+impl fmt::Debug for TappedDtls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TappedDtls")
+    }
+}
+
+impl DtlsInstance for TappedDtls {
+    fn set_active(&mut self, active: bool) {
+        self.dtls.set_active(active);
+    }
+
+    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
+        self.dtls.handle_packet(packet)
+    }
+
+    fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
+        let output = self.dtls.poll_output(buf);
+        if let DtlsOutput::KeyingMaterial(material, profile) = &output {
+            let (profile, material) = (*profile, material.to_vec());
+            self.tap(profile, &material);
+        }
+        output
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
+        self.dtls.handle_timeout(now)
+    }
+
+    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
+        self.dtls.send_application_data(data)
+    }
+
+    fn is_active(&self) -> bool {
+        self.dtls.is_active()
+    }
+
+    fn protocol_version(&self) -> Option<ProtocolVersion> {
+        self.dtls.protocol_version()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.dtls.is_closing()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.dtls.is_closed()
+    }
+
+    fn close(&mut self) -> Result<(), DtlsImplError> {
+        self.dtls.close()
+    }
+}

@@ -1,0 +1,323 @@
+//! One viewer's numbering of one track: a room's sequence numbers and timestamps, made into an
+//! unbroken run of the viewer's own.
+//!
+//! RFC 3550 §5.1 (sequence number and timestamp), RFC 3711 §3.3.1 (packet index).
+//!
+//! A [`Segment`] is a stretch in which the viewer's number is the room's plus a constant. A
+//! skipped frame, a new publish or a join's burst begins the next one. Everything that a packet's
+//! header says follows from its viewer number and its segment, so that a packet sent again is the
+//! same to the last bit: with AEAD ciphers, another plaintext under the same number would give
+//! the key away.
+
+use std::collections::VecDeque;
+
+use crate::media::frame::FrameSet;
+
+/// Segments kept for retransmissions: many seconds, unless the viewer skips all the time.
+const SEGMENTS_MAX: usize = 16;
+/// Distance of a join burst's timestamps, in ticks: 1 ms of video.
+const BURST_TICKS: u32 = 90;
+
+/// Newest frame of a join's burst: the only one whose timestamp is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Burst {
+    /// Its number.
+    pub(super) newest: u64,
+    /// Its timestamp, in ticks, without the viewer's offset.
+    pub(super) newest_ticks: u32,
+}
+
+impl Burst {
+    /// Timestamp of a frame whose true one is `ticks`. Depends on nothing else, so that a packet
+    /// sent again carries the same.
+    fn ticks(self, number: u64, ticks: u32) -> u32 {
+        match self.newest.checked_sub(number) {
+            Some(before) if before > 0 => {
+                let before = u32::try_from(before).unwrap_or(u32::MAX);
+                self.newest_ticks
+                    .wrapping_sub(before.wrapping_mul(BURST_TICKS))
+            }
+            Some(_) | None => ticks,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    /// First viewer number, unbounded: the low 16 bits go on the wire.
+    viewer: u64,
+    /// Room sequence number of the same packet.
+    room: u64,
+    burst: Option<Burst>,
+    /// First viewer number that says players may hold frames back.
+    relaxed: Option<u64>,
+}
+
+/// Where a packet stands in a viewer's numbering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its packet index: rollover counter and sequence number.
+    pub(super) index: u64,
+    /// Its timestamp, in ticks, without the viewer's offset.
+    pub(super) ticks: u32,
+    /// Whether it says that players may hold frames back.
+    pub(super) relaxed: bool,
+}
+
+impl Place {
+    /// The sequence number on the wire.
+    pub(super) fn sequence(self) -> u16 {
+        low_bits(self.index)
+    }
+}
+
+fn low_bits(index: u64) -> u16 {
+    let [.., high, low] = index.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
+/// The numbering.
+#[derive(Debug)]
+pub(super) struct Numbering {
+    segments: VecDeque<Segment>,
+    /// Viewer number of the next packet.
+    next: u64,
+    /// Room sequence number that would continue the last segment.
+    expected: Option<u64>,
+    burst: Option<Burst>,
+    relaxed: bool,
+}
+
+impl Numbering {
+    /// Begins at `first`, which is to be random and below 2^15 (RFC 3711 §3.3.1: no player may
+    /// mistake the first rollover).
+    pub(super) fn new(first: u16) -> Self {
+        Self {
+            segments: VecDeque::new(),
+            next: u64::from(first),
+            expected: None,
+            burst: None,
+            relaxed: false,
+        }
+    }
+
+    /// From the next packet on, frames older than `burst.newest` are a burst, and players are
+    /// not to hold frames back.
+    pub(super) fn begin_burst(&mut self, burst: Burst) {
+        self.burst = Some(burst);
+        self.relaxed = false;
+        self.expected = None;
+    }
+
+    /// From the next packet on, players may hold frames back.
+    pub(super) fn relax(&mut self) {
+        self.relaxed = true;
+        if let Some(segment) = self.segments.back_mut() {
+            segment.relaxed.get_or_insert(self.next);
+        }
+    }
+
+    /// Numbers the next packet to be sent: packet `packet` of `frame`, whose true timestamp is
+    /// `ticks`.
+    pub(super) fn place(&mut self, frame: &FrameSet, packet: usize, ticks: u32) -> Place {
+        let room = frame.first_sequence.saturating_add(packet as u64);
+        if self.expected != Some(room) {
+            while self.segments.len() >= SEGMENTS_MAX {
+                self.segments.pop_front();
+            }
+            self.segments.push_back(Segment {
+                viewer: self.next,
+                room,
+                burst: self.burst,
+                relaxed: self.relaxed.then_some(self.next),
+            });
+        }
+        self.expected = Some(room.saturating_add(1));
+        let index = self.next;
+        self.next = self.next.saturating_add(1);
+        Place {
+            index,
+            ticks: self
+                .burst
+                .map_or(ticks, |burst| burst.ticks(frame.number, ticks)),
+            relaxed: self.relaxed,
+        }
+    }
+
+    /// The place that a packet was given when it was last sent; `None` if it was not, or too
+    /// long ago.
+    pub(super) fn placed(&self, frame: &FrameSet, packet: usize, ticks: u32) -> Option<Place> {
+        let room = frame.first_sequence.saturating_add(packet as u64);
+        let mut end = self.next;
+        for segment in self.segments.iter().rev() {
+            let index = room
+                .checked_sub(segment.room)
+                .map(|distance| segment.viewer.saturating_add(distance))
+                .filter(|&index| index < end);
+            if let Some(index) = index {
+                return Some(Place {
+                    index,
+                    ticks: segment
+                        .burst
+                        .map_or(ticks, |burst| burst.ticks(frame.number, ticks)),
+                    relaxed: segment.relaxed.is_some_and(|from| index >= from),
+                });
+            }
+            end = segment.viewer;
+        }
+        None
+    }
+
+    /// Room sequence number of the packet that was sent to the viewer as `sequence` last.
+    pub(super) fn room_sequence(&self, sequence: u16) -> Option<u64> {
+        let last = self.next.checked_sub(1)?;
+        let back = low_bits(last).wrapping_sub(sequence);
+        let index = last.checked_sub(u64::from(back))?;
+        let segment = self
+            .segments
+            .iter()
+            .rev()
+            .find(|segment| segment.viewer <= index)?;
+        Some(
+            segment
+                .room
+                .saturating_add(index.checked_sub(segment.viewer)?),
+        )
+    }
+
+    /// Packets sent so far; also whether there are any.
+    pub(super) fn started(&self) -> bool {
+        !self.segments.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::Epoch;
+    use crate::media::frame::{FrameSetHead, TrackKind};
+    use crate::media::time::MediaTime;
+
+    fn frame(number: u64, first_sequence: u64, packets: u32) -> FrameSet {
+        let head = FrameSetHead {
+            track: TrackKind::Video,
+            epoch: Epoch(0),
+            number,
+            first_sequence,
+            key: false,
+            disposable: false,
+            pts: MediaTime::ZERO,
+            #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+            received: Instant::now(),
+        };
+        let bytes = vec![0; packets as usize];
+        FrameSet::new(head, bytes, (1..=packets).collect()).unwrap()
+    }
+
+    #[test]
+    fn numbers_have_no_hole_where_frames_are_skipped() {
+        let mut numbering = Numbering::new(7);
+        let frames = [frame(0, 100, 2), frame(5, 130, 1), frame(6, 131, 2)];
+        let mut places = Vec::new();
+        for frame in &frames {
+            for packet in 0..frame.packet_count() {
+                places.push(numbering.place(frame, packet, 0).index);
+            }
+        }
+        assert_eq!(places, [7, 8, 9, 10, 11]);
+        assert_eq!(numbering.room_sequence(8), Some(101));
+        assert_eq!(numbering.room_sequence(9), Some(130));
+        assert_eq!(numbering.room_sequence(11), Some(132));
+        assert_eq!(numbering.room_sequence(12), None, "not sent yet");
+        assert_eq!(numbering.room_sequence(6), None, "before the first");
+    }
+
+    #[test]
+    fn wire_number_rolls_over_and_the_index_does_not() {
+        let mut numbering = Numbering::new(32_767);
+        let long = frame(0, 0, 40_000);
+        let mut last = None;
+        for packet in 0..long.packet_count() {
+            last = Some(numbering.place(&long, packet, 0));
+        }
+        let last = last.unwrap();
+        assert_eq!(last.index, 72_766);
+        assert_eq!(last.sequence(), 7_230);
+        assert_eq!(numbering.room_sequence(7_230), Some(39_999));
+        assert_eq!(numbering.room_sequence(65_535), Some(32_768));
+        assert_eq!(numbering.placed(&long, 39_999, 0), Some(last));
+    }
+
+    #[test]
+    fn burst_timestamps_are_a_millisecond_apart_and_end_at_the_true_one() {
+        let mut numbering = Numbering::new(0);
+        numbering.begin_burst(Burst {
+            newest: 12,
+            newest_ticks: 900_000,
+        });
+        let ticks = |numbering: &mut Numbering, number: u64, ticks| {
+            numbering.place(&frame(number, number, 1), 0, ticks).ticks
+        };
+        assert_eq!(ticks(&mut numbering, 10, 894_000), 899_820);
+        assert_eq!(ticks(&mut numbering, 11, 897_000), 899_910);
+        assert_eq!(ticks(&mut numbering, 12, 900_000), 900_000);
+        assert_eq!(ticks(&mut numbering, 13, 903_000), 903_000);
+    }
+
+    #[test]
+    fn segments_are_bounded_and_old_ones_forgotten() {
+        let mut numbering = Numbering::new(0);
+        for number in 0..100 {
+            numbering.place(&frame(number, number * 10, 1), 0, 0);
+        }
+        assert_eq!(numbering.segments.len(), SEGMENTS_MAX);
+        assert_eq!(numbering.room_sequence(99), Some(990));
+        assert_eq!(numbering.room_sequence(10), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        /// Whatever is skipped, repeated by a burst or relaxed: a packet sent again is the same.
+        #[test]
+        fn placed_says_what_place_said(
+            first in 0u16..32_768,
+            steps in proptest::collection::vec((0u64..4, 1u32..5, 0u8..12), 1..60),
+        ) {
+            let mut numbering = Numbering::new(first);
+            let (mut number, mut sequence) = (1_000u64, 50_000u64);
+            let mut sent = Vec::new();
+            for (skip, packets, action) in steps {
+                number += skip + 1;
+                sequence += skip * 3;
+                match action {
+                    0 => numbering.begin_burst(Burst { newest: number + 2, newest_ticks: 77 }),
+                    1 => numbering.relax(),
+                    _ => {}
+                }
+                let frame = frame(number, sequence, packets);
+                sequence += u64::from(packets);
+                for packet in 0..frame.packet_count() {
+                    let ticks = (number * 3_000) as u32;
+                    let place = numbering.place(&frame, packet, ticks);
+                    prop_assert_eq!(place.index, u64::from(first) + sent.len() as u64);
+                    sent.push((number, frame.first_sequence, packets, packet, ticks, place));
+                }
+            }
+            let kept = numbering.segments.front().map_or(0, |segment| segment.viewer);
+            for (number, sequence, packets, packet, ticks, place) in sent {
+                let found = numbering.placed(&frame(number, sequence, packets), packet, ticks);
+                if place.index >= kept {
+                    prop_assert_eq!(found, Some(place));
+                    let room = sequence + packet as u64;
+                    prop_assert_eq!(numbering.room_sequence(place.sequence()), Some(room));
+                } else {
+                    prop_assert_eq!(found, None);
+                }
+            }
+        }
+    }
+}

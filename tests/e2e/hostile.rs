@@ -1,0 +1,79 @@
+//! Garbage on every port, while a control viewer loses nothing.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use rtmpeer::ids::IdSource;
+
+use crate::{playing, plays};
+
+/// Connections with garbage, per port.
+const CONNECTIONS: usize = 60;
+
+fn garbage(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    IdSource::seeded(seed).fill(&mut bytes);
+    bytes
+}
+
+fn pour(port: SocketAddr, head: &[u8], seed: u64) {
+    let Ok(mut stream) = TcpStream::connect(port) else { return };
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    // The server may close at any byte.
+    let _ = stream.write_all(head);
+    let _ = stream.write_all(&garbage(seed, 4_096));
+    let _ = stream.read(&mut [0; 4_096]);
+}
+
+#[test]
+fn hostile_bytes_on_every_port_kill_nothing() {
+    let (server, _clip, mut viewer) = playing(2, "control");
+    let before = viewer.counts().0;
+    let addresses = server.addresses;
+    let flood = std::thread::spawn(move || {
+        let ports = [addresses.rtmp, addresses.http, addresses.metrics];
+        let heads: [&[u8]; 6] = [
+            b"",
+            b"\x03",
+            b"\x06",
+            b"GET / HTTP/1.1\r\n",
+            b"\x16\x03\x01\x02\x00\x01",
+            b"SSH-2.0-x\r\n",
+        ];
+        for turn in 0..CONNECTIONS {
+            for port in ports {
+                pour(port, heads[turn % heads.len()], turn as u64);
+            }
+        }
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for turn in 0_u64..5_000 {
+            let mut datagram = garbage(turn, usize::try_from(turn % 1_400).unwrap());
+            if let Some(first) = datagram.first_mut() {
+                // STUN, DTLS and RTP by turns.
+                *first = [0, 22, 128, 200][usize::try_from(turn % 4).unwrap()];
+            }
+            socket.send_to(&datagram, addresses.webrtc).unwrap();
+        }
+    });
+    while !flood.is_finished() {
+        viewer.step();
+    }
+    flood.join().unwrap();
+    plays(&mut viewer, "the control viewer after the flood");
+    assert!(viewer.counts().0 > before);
+    assert!(viewer.player.pictures().skip(1).all(|picture| picture.contiguous));
+    let metrics = crate::kit::server::http(addresses.metrics, "GET", "/metrics", &[], "");
+    let panics: Vec<_> =
+        metrics.body.lines().filter(|line| line.starts_with("rtmpeer_panics")).collect();
+    assert!(panics.iter().all(|line| line.ends_with(" 0")), "{panics:?}");
+    assert!(server.stop(), "a thread died");
+}
+
+#[test]
+fn silent_publishers_are_closed() {
+    let server = crate::kit::server::KitServer::start(1, &[]);
+    let mut stream = TcpStream::connect(server.addresses.rtmp).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+    assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0, "not closed within 8 s");
+}

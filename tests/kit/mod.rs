@@ -1,0 +1,16 @@
+//! What every ring of tests is made of: players, publishers and servers in this process.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "shared test code: each ring uses a part of it, and may fail loudly"
+)]
+
+pub mod clip;
+pub mod publisher;
+pub mod server;
+pub mod udp_viewer;
+pub mod viewer;
+pub mod websocket;
