@@ -44,7 +44,7 @@ function showState() {
 
 function showSound() {
   const { muted } = $('video');
-  $('sound').textContent = muted ? '🔇' : '🔊';
+  $('sound').classList.toggle('muted', muted);
   $('big-sound').hidden = !(muted && player.state === 'playing' && !quiet);
 }
 

@@ -286,8 +286,7 @@ async def chat(world):
     async with await world.page(room, "?name=Ada") as one, await world.page(room, "?name=Bob") as two:
         for page in (one, two):
             await page.wait_state("offline")
-            await page.press("Escape")
-            await page.press("c")
+            await page.request("press", key="c")
         line = "<b>hello</b> & <img src=x>"
         await one.request("fill", selector="#chat-input", text=line)
         await one.request("click", selector="#chat-form button")
