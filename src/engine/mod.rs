@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use crate::webrtc::Certificate;
-pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
 use crate::media::time::Timebase;
 use crate::messages::{
     ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
+pub use crate::webrtc::Certificate;
+pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};
 use crate::webrtc::{ViewerError, ViewerFactory};
 use deadlines::Deadlines;
@@ -131,7 +131,14 @@ impl Engine {
     /// # Errors
     /// If the cryptography library refuses to work.
     pub fn new(config: EngineConfig) -> Result<Self, ViewerError> {
-        let EngineConfig { core, cores, timebase, certificate, ids, counters } = config;
+        let EngineConfig {
+            core,
+            cores,
+            timebase,
+            certificate,
+            ids,
+            counters,
+        } = config;
         Ok(Self {
             core,
             timebase,
@@ -154,15 +161,38 @@ impl Engine {
     /// Takes a message from control, or a datagram that another core forwards.
     pub fn handle_message(&mut self, message: CoreMsg, now: Instant) {
         match message {
-            CoreMsg::PublishAccepted { publisher, room, name, epoch, links } => {
+            CoreMsg::PublishAccepted {
+                publisher,
+                room,
+                name,
+                epoch,
+                links,
+            } => {
                 self.publish_accepted(publisher, room, name, epoch, &links, now);
             }
-            CoreMsg::PublishRejected { publisher, rejection } => {
+            CoreMsg::PublishRejected {
+                publisher,
+                rejection,
+            } => {
                 self.publish_rejected(publisher, rejection, now);
             }
             CoreMsg::ClosePublisher { publisher } => self.close_publisher(publisher, now),
-            CoreMsg::AddViewer { viewer, room, name, begin, candidates, profile_level_id } => {
-                let join = viewers::Join { viewer, room, name, begin, candidates, profile_level_id };
+            CoreMsg::AddViewer {
+                viewer,
+                room,
+                name,
+                begin,
+                candidates,
+                profile_level_id,
+            } => {
+                let join = viewers::Join {
+                    viewer,
+                    room,
+                    name,
+                    begin,
+                    candidates,
+                    profile_level_id,
+                };
                 self.add_viewer(join, now);
             }
             CoreMsg::ViewerAnswer { viewer, sdp } => self.viewer_answer(viewer, &sdp, now),
@@ -193,7 +223,12 @@ impl Engine {
     /// Takes what a transcode worker made.
     pub fn handle_transcoded(&mut self, reply: TranscodeReply, now: Instant) {
         match reply {
-            TranscodeReply::Packet { publisher, pts, data, received } => {
+            TranscodeReply::Packet {
+                publisher,
+                pts,
+                data,
+                received,
+            } => {
                 self.push_audio(publisher, pts, data, received);
             }
             TranscodeReply::Unplayable { publisher, text } => {
@@ -222,7 +257,8 @@ impl Engine {
                 self.counters.datagrams_forwarded.inc();
                 let data = Bytes::copy_from_slice(datagram);
                 let message = CoreMsg::Datagram { from, to, data };
-                self.outputs.push_back(EngineOutput::Core { to: core, message });
+                self.outputs
+                    .push_back(EngineOutput::Core { to: core, message });
             }
             Route::Drop(reason) => self.count_dropped(reason),
         }
@@ -284,7 +320,11 @@ impl Engine {
         let room = match message {
             MediaMsg::Frame { room, .. } | MediaMsg::Ended { room, .. } => room,
         };
-        if let Some(cursor) = self.rooms.get_mut(room).and_then(|state| state.links.get_mut(&to)) {
+        if let Some(cursor) = self
+            .rooms
+            .get_mut(room)
+            .and_then(|state| state.links.get_mut(&to))
+        {
             cursor.await_key();
         }
     }
@@ -319,10 +359,7 @@ impl Engine {
     }
 
     fn drained(&self) -> bool {
-        self.draining
-            && !self.drained_told
-            && self.publishers.is_empty()
-            && self.viewers.is_empty()
+        self.draining && !self.drained_told && self.publishers.is_empty() && self.viewers.is_empty()
     }
 
     fn count_dropped(&self, reason: DropReason) {

@@ -55,39 +55,61 @@ impl Engine {
             Some(Ok(made)) => made,
             Some(Err(error)) => {
                 log::info!("viewer refused: {error} room={} viewer={id}", join.name);
-                self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Err(error.to_string()) });
+                self.control(ControlMsg::ViewerSdp {
+                    viewer: id,
+                    sdp: Err(error.to_string()),
+                });
                 return;
             }
             None => {
                 self.counters.panics.inc();
                 let text = "the offer could not be handled: this is a bug of the server".into();
-                self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Err(text) });
+                self.control(ControlMsg::ViewerSdp {
+                    viewer: id,
+                    sdp: Err(text),
+                });
                 return;
             }
         };
         self.demux.register(viewer.ufrag(), id);
-        let room = self.room_entry(join.room, &join.name);
+        let room = self.room_entry(join.room);
         room.viewers.insert(id);
         let cursor = room.room.join();
         let publisher = room.publisher;
-        let mut state =
-            ViewerState { viewer, room: join.room, cursor, live: false, pending: None, dirty: false };
+        let mut state = ViewerState {
+            viewer,
+            room: join.room,
+            cursor,
+            live: false,
+            pending: None,
+            dirty: false,
+        };
         state.mark(id, &mut self.dirty_viewers);
         self.viewers.insert(id, state);
         if let Some(publisher) = publisher {
             self.update_transcoding(publisher);
         }
-        self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Ok(sdp) });
+        self.control(ControlMsg::ViewerSdp {
+            viewer: id,
+            sdp: Ok(sdp),
+        });
     }
 
     fn negotiate(&mut self, join: &Join, now: Instant) -> Result<(Viewer, String), ViewerError> {
-        let Join { viewer, candidates, profile_level_id, .. } = join;
+        let Join {
+            viewer,
+            candidates,
+            profile_level_id,
+            ..
+        } = join;
         match &join.begin {
             ViewerBegin::Offer(offer) => {
-                self.factory.answer(*viewer, offer, candidates, *profile_level_id, now)
+                self.factory
+                    .answer(*viewer, offer, candidates, *profile_level_id, now)
             }
             ViewerBegin::SendOffer => {
-                self.factory.offer(*viewer, candidates, *profile_level_id, now)
+                self.factory
+                    .offer(*viewer, candidates, *profile_level_id, now)
             }
         }
     }
@@ -106,15 +128,22 @@ impl Engine {
         id: ViewerId,
         step: impl FnOnce(&mut Viewer) -> Result<(), ViewerError>,
     ) {
-        let Some(result) = self.with_viewer(id, step) else { return };
+        let Some(result) = self.with_viewer(id, step) else {
+            return;
+        };
         if let Err(error) = result {
             log::debug!("viewer's message refused: {error} viewer={id}");
-            self.control(ControlMsg::ViewerComplaint { viewer: id, text: error.to_string() });
+            self.control(ControlMsg::ViewerComplaint {
+                viewer: id,
+                text: error.to_string(),
+            });
         }
     }
 
     pub(super) fn remove_viewer(&mut self, id: ViewerId, reason: ViewerEnd, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
         // A panic here changes nothing: the viewer goes either way.
         if guarded(|| state.viewer.close(now, &mut self.batch)).is_none() {
             self.counters.panics.inc();
@@ -148,7 +177,10 @@ impl Engine {
         datagram: &[u8],
         now: Instant,
     ) {
-        if self.with_viewer(id, |viewer| viewer.handle_datagram(from, to, datagram, now)).is_some() {
+        if self
+            .with_viewer(id, |viewer| viewer.handle_datagram(from, to, datagram, now))
+            .is_some()
+        {
             self.drain_viewer(id, now);
         }
     }
@@ -160,7 +192,9 @@ impl Engine {
     /// Takes a viewer's outputs and sends it the frames it has not got yet, as far as pacing and
     /// the batch allow.
     pub(super) fn serve_viewer(&mut self, id: ViewerId, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
         state.dirty = false;
         if !self.drain_viewer(id, now) {
             return;
@@ -171,8 +205,12 @@ impl Engine {
     }
 
     fn send_frames(&mut self, id: ViewerId, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
-        let Some(room) = self.rooms.get(&state.room) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(&state.room) else {
+            return;
+        };
         if !state.live {
             return;
         }
@@ -209,7 +247,9 @@ impl Engine {
     /// Takes a viewer's outputs until it is idle. `false`: the viewer is gone.
     fn drain_viewer(&mut self, id: ViewerId, now: Instant) -> bool {
         loop {
-            let Some(state) = self.viewers.get_mut(&id) else { return false };
+            let Some(state) = self.viewers.get_mut(&id) else {
+                return false;
+            };
             let batch = &mut self.batch;
             let Some(output) = guarded(|| state.viewer.poll_output(now, batch)) else {
                 self.drop_viewer_for_bug(id);
@@ -226,7 +266,9 @@ impl Engine {
     }
 
     fn viewer_event(&mut self, id: ViewerId, event: ViewerEvent, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
         match event {
             ViewerEvent::Connected => {
                 state.live = true;
@@ -261,9 +303,15 @@ impl Engine {
     }
 
     fn resend(&mut self, id: ViewerId, track: TrackKind, sequence: u64, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
-        let Some(room) = self.rooms.get(&state.room) else { return };
-        let Some((frame, packet)) = room.room.ring(track).packet(sequence) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(&state.room) else {
+            return;
+        };
+        let Some((frame, packet)) = room.room.ring(track).packet(sequence) else {
+            return;
+        };
         let batch = &mut self.batch;
         if guarded(|| state.viewer.resend(frame, packet, now, batch)).is_none() {
             self.drop_viewer_for_bug(id);
@@ -291,7 +339,9 @@ impl Engine {
     }
 
     fn forget_viewer(&mut self, id: ViewerId, reason: ViewerEnd) {
-        let Some(state) = self.viewers.remove(&id) else { return };
+        let Some(state) = self.viewers.remove(&id) else {
+            return;
+        };
         self.demux.remove(id);
         self.deadlines.remove(Timer::Viewer(id));
         if let Some(room) = self.rooms.get_mut(&state.room) {
