@@ -3,6 +3,7 @@
 
 mod hostile;
 mod peer;
+mod seeds;
 pub(crate) mod wire;
 
 use std::time::Duration;
