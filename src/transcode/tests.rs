@@ -173,6 +173,38 @@ fn edges_of_silence_do_not_click() {
 }
 
 #[test]
+fn edges_of_an_overlap_do_not_click() {
+    for rate in [44_100, 48_000] {
+        let mut stream = Stream::tone(rate, 2, 4.0);
+        // Not a whole number of the tone's periods.
+        stream.shift_after(2.0, MediaTime::from_micros(-300_250));
+        let (packets, stats) = stream.transcode_and_count();
+        assert_eq!(stats.overlaps, 1);
+        let bend = largest_bend(Heard::of(&packets).side(0, 0.5..3.2));
+        let natural = AMPLITUDE * (TAU * TONE_HZ / 48_000.0).powi(2);
+        assert!(
+            bend < 2.5 * natural,
+            "{rate} Hz: {bend} instead of {natural}"
+        );
+    }
+}
+
+#[test]
+fn sound_before_a_gap_is_not_heard_after_it() {
+    let mut pcm = tone(48_000, 2, 2.0);
+    pcm.resize(4 * 48_000 * 2, 0);
+    let mut stream = Stream::from_aac(Aac::encode(&pcm, 48_000, 2));
+    stream.lose(1.5..2.5);
+    let heard = Heard::of(&stream.transcode());
+    let peak = |span| {
+        let samples = heard.side(0, span).iter();
+        samples.fold(0f32, |peak, sample| peak.max(sample.abs()))
+    };
+    assert!(peak(1.0..1.4) > 0.09);
+    assert!(peak(1.7..3.5) < 0.001, "{}", peak(1.7..3.5));
+}
+
+#[test]
 fn long_gap_begins_a_new_timeline() {
     let mut stream = Stream::tone(48_000, 2, 6.0);
     stream.lose(1.0..4.0);
