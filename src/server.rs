@@ -409,12 +409,7 @@ fn start_transcoders(
     for index in 0..config.transcode.workers {
         let (postbox, inbox) = mailbox(TRANSCODE_INBOX_UNITS, None);
         let counted = Arc::<TranscodeCounters>::default();
-        let worker = TranscodeLoop::new(
-            inbox,
-            cores.to_vec(),
-            settings,
-            Arc::clone(&counted),
-        );
+        let worker = TranscodeLoop::new(inbox, cores.to_vec(), settings, Arc::clone(&counted));
         counters.push(counted);
         boxes.push(postbox);
         threads.push(spawn(format!("transcode-{index}"), None, move || {

@@ -120,6 +120,8 @@ pub struct Engine {
     dirty_viewers: VecDeque<ViewerId>,
     outputs: VecDeque<EngineOutput>,
     batch: SendBatch,
+    /// When the oldest live picture in the batch was received.
+    batch_oldest: Option<Instant>,
     counters: Arc<CoreCounters>,
     draining: bool,
     drained_told: bool,
@@ -152,6 +154,7 @@ impl Engine {
             dirty_viewers: VecDeque::new(),
             outputs: VecDeque::new(),
             batch: SendBatch::default(),
+            batch_oldest: None,
             counters,
             draining: false,
             drained_told: false,
@@ -309,9 +312,15 @@ impl Engine {
         &self.batch
     }
 
-    /// The datagrams were sent, or dropped.
-    pub fn batch_sent(&mut self) {
+    /// The datagrams were sent, or dropped; `now` is read after that, for the time that live
+    /// pictures spent here.
+    pub fn batch_sent(&mut self, now: Instant) {
         self.batch.clear();
+        if let Some(received) = self.batch_oldest.take() {
+            self.counters
+                .latency
+                .observe(now.saturating_duration_since(received));
+        }
     }
 
     /// Another core's media mailbox was full: its viewers go on at the next keyframe.

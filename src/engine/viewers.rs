@@ -11,7 +11,7 @@ use crate::ids::{RoomId, RoomName, ViewerId};
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::messages::{ControlMsg, ViewerBegin, ViewerEnd};
 use crate::room::Cursor;
-use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput};
+use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput, ViewerStats};
 
 /// One viewer and how far it has got.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct ViewerState {
     live: bool,
     /// The video frame that is partly sent.
     pending: Option<Arc<FrameSet>>,
+    /// What the core's counters know of it already.
+    counted: ViewerStats,
     dirty: bool,
 }
 
@@ -82,6 +84,7 @@ impl Engine {
             cursor,
             live: false,
             pending: None,
+            counted: ViewerStats::default(),
             dirty: false,
         };
         state.mark(id, &mut self.dirty_viewers);
@@ -202,6 +205,28 @@ impl Engine {
         if guarded(|| self.send_frames(id, now)).is_none() {
             self.drop_viewer_for_bug(id);
         }
+        self.count_sent(id);
+    }
+
+    /// Adds what a viewer did since the last time to the core's counters.
+    fn count_sent(&mut self, id: ViewerId) {
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
+        let (before, after) = (state.counted, state.viewer.stats());
+        state.counted = after;
+        let counters = &self.counters;
+        counters
+            .rtp_packets
+            .add(after.packets_sent.saturating_sub(before.packets_sent));
+        counters
+            .rtp_bytes
+            .add(after.bytes_sent.saturating_sub(before.bytes_sent));
+        counters
+            .resends
+            .add(after.packets_resent.saturating_sub(before.packets_resent));
+        counters.nacks.add(after.nacks.saturating_sub(before.nacks));
+        counters.plis.add(after.plis.saturating_sub(before.plis));
     }
 
     fn send_frames(&mut self, id: ViewerId, now: Instant) {
@@ -218,6 +243,11 @@ impl Engine {
             state.viewer.send(&delivery.frame, now, &mut self.batch);
             state.cursor.advance(&delivery.frame);
         }
+        let live_edge = room
+            .room
+            .ring(TrackKind::Video)
+            .newest()
+            .map(|frame| frame.number);
         loop {
             if self.batch.is_full() {
                 state.mark(id, &mut self.dirty_viewers);
@@ -240,6 +270,10 @@ impl Engine {
                 state.pending = Some(frame);
                 self.deadlines.set_earlier(Timer::Viewer(id), at);
                 return;
+            }
+            if live_edge == Some(frame.number) {
+                let oldest = self.batch_oldest.get_or_insert(frame.received);
+                *oldest = frame.received.min(*oldest);
             }
         }
     }
@@ -291,7 +325,6 @@ impl Engine {
                 state.mark(id, &mut self.dirty_viewers);
             }
             ViewerEvent::KeyframeWanted => {
-                self.counters.plis.inc();
                 // RTMP has no keyframe request: the newest cached one is all there is.
                 state.cursor.await_key();
                 state.pending = None;
@@ -310,14 +343,13 @@ impl Engine {
             return;
         };
         let Some((frame, packet)) = room.room.ring(track).packet(sequence) else {
+            self.counters.resend_misses.inc();
             return;
         };
         let batch = &mut self.batch;
         if guarded(|| state.viewer.resend(frame, packet, now, batch)).is_none() {
             self.drop_viewer_for_bug(id);
-            return;
         }
-        self.counters.resends.inc();
     }
 
     fn with_viewer<R>(&mut self, id: ViewerId, step: impl FnOnce(&mut Viewer) -> R) -> Option<R> {

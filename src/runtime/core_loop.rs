@@ -303,7 +303,7 @@ impl CoreLoop {
 
     fn send_batch(&mut self) {
         let outcome = self.io.socket.send(self.io.engine.batch());
-        self.io.engine.batch_sent();
+        self.io.engine.batch_sent(clock::now());
         self.io.counters.send_blocked.add(outcome.blocked);
         self.io.counters.send_errors.add(outcome.failed);
     }
