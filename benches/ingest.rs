@@ -61,6 +61,7 @@ fn publish(tags: Vec<Tag>, start: Instant) -> usize {
             }
         }
     }
+    assert_eq!(ingest.stats().dropped_total(), 0, "dropped is not measured");
     packets
 }
 
