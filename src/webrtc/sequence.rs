@@ -192,6 +192,10 @@ impl Numbering {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "made-up bytes and small numbers"
+)]
 mod tests {
     use std::time::Instant;
 

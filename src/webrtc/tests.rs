@@ -1,5 +1,10 @@
 //! A viewer against a stock str0m player: one thread, virtual time, a network that can lose.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "made-up bytes and small numbers"
+)]
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -169,6 +174,9 @@ fn annex_b(number: u64, key: bool, bytes: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Says of a datagram whether it is lost.
+type Loss = Box<dyn FnMut(&[u8]) -> bool>;
+
 /// A viewer and a player, and the network between them.
 struct World {
     now: Instant,
@@ -178,7 +186,7 @@ struct World {
     bound: BTreeSet<SocketAddr>,
     events: Vec<ViewerEvent>,
     /// Whether the datagram from the server is lost.
-    loses: Box<dyn FnMut(&[u8]) -> bool>,
+    loses: Loss,
     /// Whether the player's datagrams are lost.
     mute: bool,
     /// Where the player's DTLS seems to come from instead.

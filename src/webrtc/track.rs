@@ -298,6 +298,10 @@ impl Track {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "made-up bytes and small numbers"
+)]
 mod tests {
     use std::time::Duration;
 
