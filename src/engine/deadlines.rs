@@ -5,20 +5,23 @@ use std::time::Instant;
 
 /// At most one deadline per key.
 #[derive(Debug)]
-pub struct Deadlines<K> {
+pub(super) struct Deadlines<K> {
     by_time: BTreeSet<(Instant, K)>,
     by_key: BTreeMap<K, Instant>,
 }
 
 impl<K: Ord + Copy> Default for Deadlines<K> {
     fn default() -> Self {
-        Self { by_time: BTreeSet::new(), by_key: BTreeMap::new() }
+        Self {
+            by_time: BTreeSet::new(),
+            by_key: BTreeMap::new(),
+        }
     }
 }
 
 impl<K: Ord + Copy> Deadlines<K> {
     /// Sets or moves the deadline of `key`.
-    pub fn set(&mut self, key: K, at: Instant) {
+    pub(super) fn set(&mut self, key: K, at: Instant) {
         match self.by_key.insert(key, at) {
             Some(before) if before == at => {}
             Some(before) => {
@@ -32,21 +35,21 @@ impl<K: Ord + Copy> Deadlines<K> {
     }
 
     /// Sets the deadline of `key` unless it has an earlier one.
-    pub fn set_earlier(&mut self, key: K, at: Instant) {
+    pub(super) fn set_earlier(&mut self, key: K, at: Instant) {
         if self.by_key.get(&key).is_none_or(|&before| at < before) {
             self.set(key, at);
         }
     }
 
     /// Forgets `key`.
-    pub fn remove(&mut self, key: K) {
+    pub(super) fn remove(&mut self, key: K) {
         if let Some(before) = self.by_key.remove(&key) {
             self.by_time.remove(&(before, key));
         }
     }
 
     /// Takes one key whose deadline is not after `now`, the earliest first.
-    pub fn pop_due(&mut self, now: Instant) -> Option<K> {
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<K> {
         let &(at, key) = self.by_time.first()?;
         if at > now {
             return None;
@@ -57,7 +60,7 @@ impl<K: Ord + Copy> Deadlines<K> {
 
     /// The earliest deadline.
     #[must_use]
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|&(at, _)| at)
     }
 }

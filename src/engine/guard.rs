@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs one session's step. `None`: it panicked; the caller must drop the session, whose state
 /// may be half changed, and count a bug.
-pub fn guarded<R>(step: impl FnOnce() -> R) -> Option<R> {
+pub(super) fn guarded<R>(step: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(step)).ok()
 }
 

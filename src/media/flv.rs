@@ -507,17 +507,15 @@ mod tests {
 
         #[test]
         fn offsets_never_pass_the_end(message in proptest::collection::vec(any::<u8>(), 0..40)) {
-            match VideoTag::parse(&message) {
-                Ok(VideoTag::AvcConfig { offset } | VideoTag::AvcAccessUnit { offset, .. }) => {
-                    prop_assert!(offset <= message.len());
-                }
-                Ok(_) | Err(_) => {}
+            if let Ok(VideoTag::AvcConfig { offset } | VideoTag::AvcAccessUnit { offset, .. }) =
+                VideoTag::parse(&message)
+            {
+                prop_assert!(offset <= message.len());
             }
-            match AudioTag::parse(&message) {
-                Ok(AudioTag::AacConfig { offset } | AudioTag::AacRaw { offset }) => {
-                    prop_assert!(offset <= message.len());
-                }
-                Ok(_) | Err(_) => {}
+            if let Ok(AudioTag::AacConfig { offset } | AudioTag::AacRaw { offset }) =
+                AudioTag::parse(&message)
+            {
+                prop_assert!(offset <= message.len());
             }
         }
     }

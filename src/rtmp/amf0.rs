@@ -18,9 +18,9 @@ pub enum Amf0Value {
     /// A string, short or long (§2.4, §2.14); bytes that are not UTF-8 are replaced.
     String(String),
     /// An object (§2.5), typed object (§2.18) or ECMA array (§2.10), in the order it was sent.
-    Object(Vec<(String, Amf0Value)>),
+    Object(Vec<(String, Self)>),
     /// A strict array (§2.12).
-    Array(Vec<Amf0Value>),
+    Array(Vec<Self>),
     /// Milliseconds since the Unix epoch (§2.13).
     Date(f64),
     /// Null (§2.7).
@@ -365,3 +365,5 @@ fn encode_string(text: &str, out: &mut Vec<u8>) {
     out.extend(text.bytes());
 }
 
+#[cfg(test)]
+mod tests;

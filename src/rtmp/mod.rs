@@ -129,6 +129,9 @@ impl RtmpSession {
 
     /// Takes what came from the publisher. A fault closes the session.
     pub fn handle_input(&mut self, bytes: &[u8], now: Instant) {
+        if bytes.is_empty() {
+            return;
+        }
         if let State::Publishing {
             alive: Alive::Media { last_input },
             ..
@@ -138,7 +141,7 @@ impl RtmpSession {
         }
         let mut input = bytes;
         let result = self
-            .read_handshake(&mut input, now)
+            .read_handshake(&mut input)
             .and_then(|()| self.read_messages(&mut input, now));
         if let Err(error) = result {
             self.end(CloseReason::Protocol(error));
@@ -255,7 +258,7 @@ impl RtmpSession {
         matches!(self.state, State::Closed)
     }
 
-    fn read_handshake(&mut self, input: &mut &[u8], now: Instant) -> Result<(), RtmpError> {
+    fn read_handshake(&mut self, input: &mut &[u8]) -> Result<(), RtmpError> {
         let State::Handshake {
             handshake,
             started,
@@ -282,10 +285,6 @@ impl RtmpSession {
             }
         };
         self.transmit(Bytes::from(reply));
-        // The handshake's own deadline is also checked here: a turn may see bytes before timers.
-        if now >= self.deadline(now) {
-            self.end(CloseReason::SetupTimeout);
-        }
         Ok(())
     }
 
@@ -354,16 +353,8 @@ impl RtmpSession {
             self.handle_data(&message.payload);
             return;
         }
-        let State::Publishing { alive, .. } = &mut self.state else {
-            self.ignore();
-            return;
-        };
-        if message.payload.is_empty() {
-            self.ignore();
-            return;
-        }
-        *alive = Alive::Media { last_input: now };
         let (timestamp_ms, payload) = (message.timestamp_ms, message.payload);
+        let has_payload = !payload.is_empty();
         let event = match message.type_id {
             message_type::AUDIO => RtmpEvent::Audio {
                 timestamp_ms,
@@ -378,7 +369,17 @@ impl RtmpSession {
                 return;
             }
         };
-        self.raise(event);
+        match &mut self.state {
+            State::Publishing { alive, .. } if has_payload => {
+                *alive = Alive::Media { last_input: now };
+                self.raise(event);
+            }
+            State::Handshake { .. }
+            | State::Setup { .. }
+            | State::Requested { .. }
+            | State::Publishing { .. }
+            | State::Closed => self.ignore(),
+        }
     }
 
     fn handle_data(&mut self, payload: &[u8]) {
@@ -500,3 +501,5 @@ fn handshake_error(error: &HandshakeError, first: u8) -> RtmpError {
     }
 }
 
+#[cfg(test)]
+mod tests;

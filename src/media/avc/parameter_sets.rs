@@ -18,6 +18,8 @@ const PARAMETER_SET_BYTES_MAX: usize = 4 * 1_024;
 const PARAMETER_SETS_BYTES_MAX: usize = 64 * 1_024;
 /// Largest width or height, in pixels: H.264's level 6.2 ends at 8,192 × 4,320.
 const DIMENSION_PIXELS_MAX: u32 = 8_192;
+/// `level_idc` of the highest level, 6.2 (14496-10 table A-1).
+const LEVEL_IDC_MAX: u8 = 62;
 /// Greatest SPS id (14496-10 §7.4.2.1).
 const SPS_ID_MAX: u32 = 31;
 
@@ -92,7 +94,10 @@ impl SpsInfo {
 fn read_fully(nal_unit: &[u8]) -> Option<SeqParameterSet> {
     // Some encoders pad their parameter sets with zeros, which the parser takes for data.
     let end = nal_unit.iter().rposition(|&byte| byte != 0)?;
-    let payload = decode_nal(nal_unit.get(..=end)?).ok()?;
+    let mut payload = decode_nal(nal_unit.get(..=end)?).ok()?.into_owned();
+    // Encoders are often told a lower level than their picture needs. Decoders do not mind, but
+    // the parser would.
+    *payload.get_mut(2)? = LEVEL_IDC_MAX;
     SeqParameterSet::from_bits(BitReader::new(&payload[..])).ok()
 }
 

@@ -245,3 +245,39 @@ fn largest_message_is_cut_within_the_limit() {
         "the unit came back changed"
     );
 }
+
+#[test]
+fn what_ffmpeg_sends_comes_back_identical() {
+    use crate::media::avc::{DecoderConfig, NalUnits};
+    use crate::media::flv::{VideoTag, file};
+
+    let sample = include_bytes!("../../../tests/data/baseline.flv");
+    let mut packetizer = Packetizer::new(TrackKind::Video, EPOCH);
+    let mut config = None;
+    let mut frames = 0;
+    for tag in file::tags(Bytes::from_static(sample)).unwrap() {
+        match VideoTag::parse(&tag.payload) {
+            Ok(VideoTag::AvcConfig { offset }) if tag.kind == file::TagKind::Video => {
+                config = DecoderConfig::parse(&tag.payload.slice(offset..)).ok();
+            }
+            Ok(VideoTag::AvcAccessUnit { offset, .. }) if tag.kind == file::TagKind::Video => {
+                let config: &DecoderConfig = config.as_ref().unwrap();
+                let units = NalUnits::new(&tag.payload, offset, config.nal_length_size);
+                let mut video = frame(&[], Some(&[]));
+                video.nal_units = units.collect::<Result<_, _>>().unwrap();
+                video.data = tag.payload.clone();
+                let nal_units = config.parameter_sets.clone();
+                video.parameter_sets = Some(Arc::new(ParameterSets { nal_units }));
+                let mut expected: Vec<Vec<u8>> =
+                    config.parameter_sets.iter().map(|it| it.to_vec()).collect();
+                let unit = |range: &Range<usize>| tag.payload[range.clone()].to_vec();
+                expected.extend(video.nal_units.iter().map(unit));
+                let set = packetizer.video(&video).unwrap();
+                assert_eq!(depacketize(&payloads(&set)), expected);
+                frames += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(frames, 60);
+}

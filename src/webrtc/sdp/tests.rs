@@ -1,9 +1,11 @@
 //! SDP of browsers and of nobody: what is answered, and what is refused before str0m reads it.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::ids::{CoreId, IdSource, ViewerId};
@@ -398,14 +400,19 @@ fn apply(lines: &mut Vec<String>, at: usize, change: &Change) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
-    /// Broken offers of every browser: no panic, and an answer of the offer's shape or none.
-    #[test]
-    fn broken_offers_never_panic(
-        seed in any::<usize>(),
-        changes in proptest::collection::vec(change(), 1..12),
-    ) {
+/// Cases of [`broken_offers_never_panic`]; `SDP_CASES` asks for more.
+const CASES: u32 = 256;
+
+/// Broken offers of every browser: no panic, and an answer of the offer's shape or none.
+#[test]
+fn broken_offers_never_panic() {
+    let asked = std::env::var("SDP_CASES").ok();
+    let cases = asked.and_then(|text| text.parse().ok()).unwrap_or(CASES);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
+    let strategy = (any::<usize>(), proptest::collection::vec(change(), 1..12));
+    // One for all cases: a factory's self-tests take longer than an answer.
+    let shared = RefCell::new(factory());
+    let outcome = runner.run(&strategy, |(seed, changes)| {
         let (_, text) = CORPUS[seed % CORPUS.len()];
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         for (at, change) in &changes {
@@ -413,10 +420,13 @@ proptest! {
         }
         let offer = lines.join("\r\n");
         let count = |sdp: &str| sdp.lines().filter(|line| line.starts_with("m=")).count();
-        if let Ok((_, answer)) = answer(&offer, HIGH) {
+        let (mut factory, now) = (shared.borrow_mut(), start());
+        if let Ok((_, answer)) = factory.answer(ViewerId(1), &offer, &local(), HIGH, now) {
             prop_assert_eq!(count(&offer), count(&answer));
         }
-        let (mut viewer, _) = factory().offer(ViewerId(2), &local(), HIGH, start()).unwrap();
-        let _ = viewer.accept_answer(&offer, start());
-    }
+        let (mut viewer, _) = factory.offer(ViewerId(2), &local(), HIGH, now).unwrap();
+        let _ = viewer.accept_answer(&offer, now);
+        Ok(())
+    });
+    outcome.unwrap();
 }
