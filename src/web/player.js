@@ -390,7 +390,11 @@ export class RoomPlayer extends EventTarget {
   }
 
   #publishing(live) {
-    if (live && this.live === false) this.beganAt = performance.now();
+    if (live && this.live === false) {
+      this.beganAt = performance.now();
+      this.firstFrameMs = null;
+      this.#watchFrames();
+    }
     this.live = live;
     this.roomAt = 0;
     if (!live) {
