@@ -37,8 +37,11 @@ mod udp_demux;
 #[path = "../tools/fuzz/bodies/ws_frame.rs"]
 mod ws_frame;
 
-/// Each target by the name of its corpus.
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A target by the name of its corpus.
+type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+const TARGETS: &[Target] = &[
     ("aac_config", aac_config::fuzz),
     ("amf0", amf0::fuzz),
     ("avcc_sps", avcc_sps::fuzz),

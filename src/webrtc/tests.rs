@@ -504,7 +504,9 @@ fn burst_is_compressed_and_playout_delay_lets_go_later() {
     let cached: Vec<_> = (0..90)
         .map(|i| world.room.picture(begin + i * FRAME_MICROS, i == 0, 8_000))
         .collect();
-    world.viewer.begin_burst(cached.last().unwrap());
+    world
+        .viewer
+        .begin_burst(cached.first().unwrap(), cached.last().unwrap());
     let started = world.now;
     for frame in &cached {
         world.send(frame);
@@ -543,7 +545,9 @@ fn loss_in_the_burst_is_asked_for_and_sent_again() {
     let cached: Vec<_> = (0..30)
         .map(|i| world.room.picture(begin + i * FRAME_MICROS, i == 0, 8_000))
         .collect();
-    world.viewer.begin_burst(cached.last().unwrap());
+    world
+        .viewer
+        .begin_burst(cached.first().unwrap(), cached.last().unwrap());
     let lost = Rc::new(Cell::new(0));
     let (counted, mut count) = (Rc::clone(&lost), 0);
     world.loses = Box::new(move |datagram| {
