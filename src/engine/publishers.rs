@@ -23,8 +23,8 @@ pub(super) struct Publisher {
     peer: SocketAddr,
     publish: Option<Publish>,
     dirty: bool,
-    /// Why the publish ended, if that was before the connection did.
-    end: Option<PublishEnd>,
+    /// Whether the publish ended before the connection did, and control knows.
+    finished: bool,
 }
 
 impl fmt::Debug for Publisher {
@@ -59,7 +59,7 @@ impl Engine {
             peer,
             publish: None,
             dirty: false,
-            end: None,
+            finished: false,
         };
         self.publishers.insert(publisher, state);
         self.mark_publisher(publisher);
@@ -156,7 +156,7 @@ impl Engine {
                 RtmpOutput::Event(event) => self.publisher_event(publisher, event, now),
                 RtmpOutput::Close(reason) => {
                     let peer = state.peer;
-                    let end = state.end.unwrap_or_else(|| publish_end(&reason));
+                    let end = publish_end(&reason);
                     match &reason {
                         CloseReason::Protocol(error) => {
                             log::warn!("publisher broke the protocol: {error} peer={peer}");
@@ -279,13 +279,32 @@ impl Engine {
 
     fn forget_publisher(&mut self, publisher: PublisherId, end: PublishEnd) {
         self.end_publish(publisher);
-        self.publishers.remove(&publisher);
         self.deadlines.remove(Timer::Publisher(publisher));
-        self.control(ControlMsg::PublishEnded {
-            publisher,
-            reason: end,
-        });
+        if self
+            .publishers
+            .remove(&publisher)
+            .is_some_and(|state| !state.finished)
+        {
+            self.control(ControlMsg::PublishEnded {
+                publisher,
+                reason: end,
+            });
+        }
         self.outputs.push_back(EngineOutput::CloseTcp { publisher });
+    }
+
+    /// The encoder said that it is done. Its connection stays open until it closes it, or the
+    /// session's deadline does: an encoder whose last words meet a closed socket reports an error.
+    fn publish_finished(&mut self, publisher: PublisherId) {
+        self.end_publish(publisher);
+        let Some(state) = self.publishers.get_mut(&publisher) else {
+            return;
+        };
+        if !state.finished {
+            state.finished = true;
+            let reason = PublishEnd::Finished;
+            self.control(ControlMsg::PublishEnded { publisher, reason });
+        }
     }
 
     fn end_publish(&mut self, publisher: PublisherId) {
@@ -314,6 +333,12 @@ impl Engine {
                 let Some(state) = self.publishers.get(&publisher) else {
                     return;
                 };
+                if state.finished {
+                    // Control has let go of this connection: an encoder that publishes again
+                    // connects again.
+                    self.close_publisher(publisher, now);
+                    return;
+                }
                 let peer = state.peer;
                 log::debug!("publish requested app={app:?} encoder={:?}", info.flash_ver);
                 let core = self.core;
@@ -345,14 +370,7 @@ impl Engine {
             RtmpEvent::Metadata(metadata) => {
                 log::debug!("metadata publisher={publisher} {metadata:?}");
             }
-            RtmpEvent::PublishFinished => {
-                if let Some(state) = self.publishers.get_mut(&publisher) {
-                    state.end = Some(PublishEnd::Finished);
-                    // What comes after on this connection is not waited for: an encoder that
-                    // publishes again connects again.
-                    state.session.close(now);
-                }
-            }
+            RtmpEvent::PublishFinished => self.publish_finished(publisher),
         }
     }
 

@@ -126,6 +126,19 @@ fn publisher_that_returns_plays_again_to_the_same_viewer() {
 }
 
 #[test]
+fn encoder_that_is_done_may_say_its_last_words() {
+    let server = KitServer::start(1, &[]);
+    let mut publisher = TcpPublisher::publish(server.addresses.rtmp, "live", "done");
+    assert_eq!(*publisher.rtmp.progress(), Progress::Publishing);
+    wait_live(&server, "done", true);
+    publisher.rtmp.finish();
+    publisher.flush();
+    wait_live(&server, "done", false);
+    // ffmpeg calls a publish failed whose connection is closed before it has closed it.
+    assert!(!publisher.closed_within(Duration::from_millis(500)));
+}
+
+#[test]
 fn second_publisher_of_a_live_room_is_refused_and_the_first_goes_on() {
     let (server, _clip, mut viewer) = playing(2, "busy");
     let second = TcpPublisher::publish(server.addresses.rtmp, "live", "busy");

@@ -104,6 +104,12 @@ impl KitPublisher {
         self.take([sent.unwrap()]);
     }
 
+    /// Says that the publish is over (deleteStream).
+    pub fn finish(&mut self) {
+        let results = self.session.stop_publishing().unwrap();
+        self.take(results);
+    }
+
     fn take(&mut self, results: impl IntoIterator<Item = ClientSessionResult>) {
         for result in results {
             match result {
