@@ -7,8 +7,13 @@ use std::time::{Duration, Instant};
 
 /// Video leaves at this rate at least, in bytes a second: 40 Mbit/s.
 const VIDEO_BYTES_PER_SECOND: u64 = 5_000_000;
-/// Video that may leave at once, in bytes: about ten packets, one delta frame.
-const VIDEO_BURST_BYTES: u64 = 12_000;
+/// Video of a join's burst that may leave at once, in bytes: about ten packets.
+const JOIN_TRAIN_BYTES: u64 = 12_000;
+/// Live video that may leave at once, in bytes: a whole keyframe of 720p at 2.5 Mbit/s, and about
+/// what the kernel takes as one train. Larger frames go on in trains of this size.
+const LIVE_TRAIN_BYTES: u64 = 72_000;
+/// A live frame is to be gone in this part of the frame interval, 1/4.
+const LIVE_SHARE: u32 = 4;
 /// Frame interval assumed until one is seen.
 const INTERVAL_DEFAULT: Duration = Duration::from_millis(33);
 /// Frame intervals outside of this are a pause or a broken clock, not a frame rate.
@@ -50,6 +55,12 @@ impl Bucket {
         self.add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
+    /// Makes it hold at most so much.
+    fn resize(&mut self, burst_bytes: u64) {
+        self.burst_bytes = burst_bytes;
+        self.bytes = self.bytes.min(burst_bytes);
+    }
+
     fn add(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes).min(self.burst_bytes);
     }
@@ -78,23 +89,29 @@ impl VideoPacer {
     /// Begins with a full bucket.
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            bucket: Bucket::full(VIDEO_BURST_BYTES, now),
+            bucket: Bucket::full(LIVE_TRAIN_BYTES, now),
             bytes_per_second: VIDEO_BYTES_PER_SECOND,
             interval: INTERVAL_DEFAULT,
         }
     }
 
-    /// Sets the rate for a frame of `bytes`. A live frame is to be gone in half a frame interval,
-    /// so that it does not delay the next; `since_last` is its distance from the frame before.
-    /// Frames of a join's burst keep the lowest rate.
+    /// Sets the rate for a frame of `bytes`. A live frame is to be gone in a quarter of a frame
+    /// interval, so that it does not delay the next; `since_last` is its distance from the frame
+    /// before. Frames of a join's burst keep the lowest rate and leave in small trains.
     pub(super) fn begin_frame(&mut self, bytes: usize, live: bool, since_last: Option<Duration>) {
         if let Some(interval) = since_last.filter(|interval| INTERVALS.contains(interval)) {
             self.interval = interval;
         }
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let queued = u128::from(bytes.saturating_sub(VIDEO_BURST_BYTES));
-        let half = (self.interval / 2).as_nanos().max(1);
-        let needed = queued.saturating_mul(NANOS_PER_SECOND) / half;
+        let train_bytes = if live {
+            LIVE_TRAIN_BYTES
+        } else {
+            JOIN_TRAIN_BYTES
+        };
+        self.bucket.resize(train_bytes);
+        let queued = u128::from(bytes.saturating_sub(train_bytes));
+        let time = (self.interval / LIVE_SHARE).as_nanos().max(1);
+        let needed = queued.saturating_mul(NANOS_PER_SECOND) / time;
         let needed = if live { needed } else { 0 };
         self.bytes_per_second = u64::try_from(needed)
             .unwrap_or(u64::MAX)
@@ -112,7 +129,7 @@ impl VideoPacer {
     pub(super) fn next(&self, bytes: usize, now: Instant) -> Instant {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let missing = bytes
-            .min(VIDEO_BURST_BYTES)
+            .min(self.bucket.burst_bytes)
             .saturating_sub(self.bucket.bytes);
         let nanos = u128::from(missing).saturating_mul(NANOS_PER_SECOND)
             / u128::from(self.bytes_per_second.max(1));
@@ -197,16 +214,25 @@ mod tests {
     }
 
     #[test]
-    fn live_keyframe_is_gone_in_half_a_frame_interval() {
+    fn ordinary_keyframe_leaves_at_once() {
         let now = start();
-        for (bytes, interval_ms) in [(64_000, 33), (250_000, 16), (1_000_000, 33)] {
+        let mut pacer = VideoPacer::new(now);
+        pacer.begin_frame(54 * 1_250, true, None);
+        assert_eq!(drain(&mut pacer, 54, 1_250, now).0, Duration::ZERO);
+    }
+
+    #[test]
+    fn large_keyframe_leaves_in_trains_in_a_quarter_of_a_frame_interval() {
+        let now = start();
+        for (bytes, interval_ms) in [(250_000, 16), (1_000_000, 33)] {
             let mut pacer = VideoPacer::new(now);
             let interval = Duration::from_millis(interval_ms);
             pacer.begin_frame(bytes, true, Some(interval));
-            let (took, _) = drain(&mut pacer, bytes / 1_250, 1_250, now);
-            let half = interval / 2 + Duration::from_micros(1);
-            assert!(took <= half, "{bytes} bytes took {took:?}");
+            let (took, most) = drain(&mut pacer, bytes / 1_250, 1_250, now);
+            let quarter = interval / 4 + Duration::from_micros(1);
+            assert!(took <= quarter, "{bytes} bytes took {took:?}");
             assert!(took > interval / 8, "{bytes} bytes took only {took:?}");
+            assert!(most <= 72_000, "{most} bytes at once");
         }
     }
 
