@@ -45,7 +45,6 @@ impl RoomStatus {
         json!({
             "room": self.room.as_str(),
             // The page's word for the same.
-            "name": self.room.as_str(),
             "live": self.live,
             "viewers": self.viewers,
             "since": self.since.map(rfc3339),
@@ -53,7 +52,6 @@ impl RoomStatus {
             "audio": self.info.audio,
             "width": size.map(|(width, _)| width),
             "height": size.map(|(_, height)| height),
-            "size": size.map(|(width, height)| [width, height]),
             "advice": advice(&self.info),
         })
     }

@@ -43,10 +43,10 @@ function showRooms(rooms) {
 function roomItem(room) {
   const item = document.createElement('li');
   const link = document.createElement('a');
-  link.href = new URL(encodeURIComponent(room.name), base).href;
-  link.textContent = room.name;
+  link.href = new URL(encodeURIComponent(room.room), base).href;
+  link.textContent = room.room;
   const facts = [
-    room.size && `${room.size[0]}×${room.size[1]}`,
+    room.width && `${room.width}×${room.height}`,
     room.video,
     room.audio,
     room.viewers === 1 ? '1 viewer' : `${room.viewers ?? 0} viewers`,

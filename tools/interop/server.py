@@ -120,7 +120,7 @@ class Server:
     async def room(self, name):
         """What the list of rooms says of one, or None."""
         rooms = (await self.get_json("v1/rooms"))["rooms"]
-        return next((room for room in rooms if room["name"] == name), None)
+        return next((room for room in rooms if room["room"] == name), None)
 
     async def is_live(self, name):
         room = await self.room(name)
