@@ -54,12 +54,12 @@ impl World {
             watch: Watch::new(self.now),
             told_live: None,
             asked_key: None,
-            first_ticks: None,
+            first_ticks: [None; 2],
         });
         self.addresses.insert(address, index);
         self.every_address.insert(address);
         self.conns.insert(conn, index);
-        self.trace.note(self.now, format_args!("viewer {index} joins room {room} {way:?}"));
+        self.trace.note(self.now, format_args!("viewer {index} joins room {room} {way:?} {quality:?}"));
         self.post_control(ControlInput::Request { conn, peer: address, request });
         index
     }

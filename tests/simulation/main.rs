@@ -63,7 +63,11 @@ fn random_lives_keep_every_promise() {
             if seed >= seeds {
                 return outcomes;
             }
-            outcomes.push(catch_unwind(|| live(seed, false)).map_err(|_panic| seed));
+            let outcome = catch_unwind(|| live(seed, false));
+            if outcome.is_err() {
+                let _ = writeln!(std::io::stderr(), "that was seed {seed}");
+            }
+            outcomes.push(outcome.map_err(|_panic| seed));
         }
     };
     let outcomes: Vec<Result<Outcome, u64>> = std::thread::scope(|scope| {

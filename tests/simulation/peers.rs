@@ -165,7 +165,8 @@ impl World {
         let scene = self.scene(&self.viewers[index]);
         let viewer = &mut self.viewers[index];
         for frame in &frames {
-            let ticks = frame.ticks.wrapping_sub(*viewer.first_ticks.get_or_insert(frame.ticks));
+            let first = &mut viewer.first_ticks[usize::from(frame.kind.is_audio())];
+            let ticks = frame.ticks.wrapping_sub(*first.get_or_insert(frame.ticks));
             let (kind, whole) = (frame.kind, frame.contiguous);
             self.trace.note(self.now, format_args!("viewer {index} {kind:?} {ticks} {whole}"));
         }

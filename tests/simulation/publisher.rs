@@ -129,7 +129,9 @@ impl SimPublisher {
         if !self.is_active() || *self.rtmp.progress() != Progress::Publishing {
             return None;
         }
-        Some(self.began? + Duration::from_millis(u64::from(self.clip_ms() - self.first_ms)))
+        // Sound and picture are not quite in the order of their times.
+        let since_first = self.clip_ms().saturating_sub(self.first_ms);
+        Some(self.began? + Duration::from_millis(since_first.into()))
     }
 
     /// Sends what is due and gives the segments on their way.

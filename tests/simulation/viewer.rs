@@ -64,8 +64,8 @@ pub struct SimViewer {
     pub told_live: Option<bool>,
     /// When its player last asked for a keyframe.
     pub asked_key: Option<Instant>,
-    /// Timestamp of the first frame.
-    pub first_ticks: Option<u64>,
+    /// Timestamp of the first picture and sound.
+    pub first_ticks: [Option<u64>; 2],
 }
 
 impl SimViewer {

@@ -628,11 +628,13 @@ impl World {
                 viewers.for_each(|viewer| viewer.watch.causes += 1);
             }
             CoreMsg::AddViewer { viewer, .. } => {
-                // Requests reach control one at a time: it is the one that was just asked for.
-                let asking = self.viewers.iter_mut().rev();
-                let mut asking = asking.filter(|it| it.stage == Stage::Asking && it.id.is_none());
-                let asking = asking.find(|it| Some(it.conn) == self.asking).expect("someone asked");
+                // Control reads one request at a time.
+                let asking = self.asking.and_then(|conn| self.conns.get(&conn));
+                let asking = &mut self.viewers[*asking.expect("someone asked")];
                 asking.id = Some((*viewer, to));
+                if asking.stage != Stage::Asking {
+                    self.must_leave.insert(*viewer, now + SILENCE_MAX);
+                }
                 self.trace.note(now, format_args!("viewer {viewer} is added to core {to}"));
             }
             CoreMsg::LinkRoom { .. } | CoreMsg::UnlinkRoom { .. } => {
