@@ -14,6 +14,9 @@ use super::viewer::{SimViewer, Stage, Way, request, websocket_request, whep_requ
 use super::watch::Watch;
 use super::world::{ControlInput, CoreInput, Due, SILENCE_MAX, SimRoom, World};
 
+/// str0m checks its connection this often; until then the server cannot know of a new address.
+const PLAYER_CHECKS: Duration = Duration::from_secs(9);
+
 /// How a viewer goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goodbye {
@@ -107,7 +110,7 @@ impl World {
         self.every_address.insert(after);
         let viewer = &mut self.viewers[index];
         viewer.kit.rebind(after);
-        viewer.watch.excuse(self.now);
+        viewer.watch.excuse(self.now + PLAYER_CHECKS);
     }
 
     /// Nothing gets through between a viewer and the server for a while.

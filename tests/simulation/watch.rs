@@ -262,7 +262,8 @@ impl Watch {
     }
 
     fn note_lateness(&mut self, frame: &KitFrame, scene: &Scene) {
-        if !self.is_settled(scene) {
+        // On a bad way the player itself waits for what is lost.
+        if !self.is_settled(scene) || !scene.faithful {
             self.lateness.iter_mut().for_each(VecDeque::clear);
             return;
         }
