@@ -1,5 +1,9 @@
 //! Core to core: what a message costs, and how long it takes to arrive.
-#![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros; a bench may stop")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "criterion's macros; a bench may stop"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -47,7 +51,8 @@ fn round_trip(criterion: &mut Criterion) {
             for round in 0..rounds {
                 there_postbox.post(round).unwrap();
                 loop {
-                    poll.poll(&mut events, Some(Duration::from_secs(5))).unwrap();
+                    poll.poll(&mut events, Some(Duration::from_secs(5)))
+                        .unwrap();
                     back_bell.silence();
                     if back_mailbox.take().is_some() {
                         break;
@@ -61,7 +66,11 @@ fn round_trip(criterion: &mut Criterion) {
     echo.join().unwrap();
 }
 
-type WakingBox = (rtmpeer::runtime::Postbox<u64>, rtmpeer::runtime::Mailbox<u64>, Doorbell);
+type WakingBox = (
+    rtmpeer::runtime::Postbox<u64>,
+    rtmpeer::runtime::Mailbox<u64>,
+    Doorbell,
+);
 
 fn waking_box() -> (WakingBox, Poll) {
     let poll = Poll::new().unwrap();

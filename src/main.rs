@@ -46,10 +46,16 @@ fn main() -> ExitCode {
         log::info!("stopped");
         return ExitCode::SUCCESS;
     }
-    fail(EXIT_FAILURE, "a thread of the server died of a bug, please report the log above")
+    fail(
+        EXIT_FAILURE,
+        "a thread of the server died of a bug, please report the log above",
+    )
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a program that cannot go on")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the last word of a program that cannot go on"
+)]
 fn fail(code: u8, text: &str) -> ExitCode {
     eprintln!("rtmpeer: {text}");
     ExitCode::from(code)
@@ -58,9 +64,18 @@ fn fail(code: u8, text: &str) -> ExitCode {
 /// Says where to publish and where to watch.
 #[expect(clippy::print_stdout, reason = "what the first run is looked at for")]
 fn greet(config: &Config, server: &Server) {
-    let Addresses { rtmp, http, webrtc, metrics } = server.addresses();
+    let Addresses {
+        rtmp,
+        http,
+        webrtc,
+        metrics,
+    } = server.addresses();
     let host = host_to_show(http);
-    let gso = if server.segments_max() > 1 { "on" } else { "off" };
+    let gso = if server.segments_max() > 1 {
+        "on"
+    } else {
+        "off"
+    };
     let port = |address: SocketAddr, usual: u16| match address.port() {
         port if port == usual => String::new(),
         port => format!(":{port}"),
@@ -76,12 +91,22 @@ fn greet(config: &Config, server: &Server) {
         Some(path) => println!("configuration  {}", path.display()),
         None => println!("configuration  defaults (no file; the README lists the keys)"),
     }
-    println!("publish  rtmp://{}{}/live   stream key: any room name", host_to_show(rtmp), port(rtmp, 1_935));
+    println!(
+        "publish  rtmp://{}{}/live   stream key: any room name",
+        host_to_show(rtmp),
+        port(rtmp, 1_935)
+    );
     println!("watch    http://{host}{}/ROOM", port(http, 80));
     println!("WHEP     http://{host}{}/ROOM/whep", port(http, 80));
-    println!("metrics  http://{}{}/metrics", host_to_show(metrics), port(metrics, 80));
+    println!(
+        "metrics  http://{}{}/metrics",
+        host_to_show(metrics),
+        port(metrics, 80)
+    );
     if rtmp.ip().is_unspecified() {
-        println!("note     no stream keys are configured: whoever reaches the RTMP port may publish");
+        println!(
+            "note     no stream keys are configured: whoever reaches the RTMP port may publish"
+        );
     }
 }
 

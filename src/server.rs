@@ -21,12 +21,13 @@ use crate::limits::{
 use crate::messages::{MediaMsg, TranscodeMsg};
 use crate::metrics::{CoreCounters, TranscodeCounters, WebhookCounters};
 use crate::runtime::{
-    AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig, CoreMail,
-    DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Postbox, TranscodeLoop,
+    AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
+    CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TranscodeLoop,
     UdpSocket, Watchdog, WebhookLoop, bind_udp_group, choose_cpus, interface_addresses, mailbox,
     now, pin,
 };
 use crate::transcode::AudioSettings;
+use crate::webrtc::ViewerError;
 
 /// Why the server did not start.
 #[derive(Debug)]
@@ -98,8 +99,22 @@ struct CoreParts {
     heartbeat: Heartbeat,
 }
 
+/// Control's parts that exist before its loop does.
+struct ControlEnds {
+    poll: Poll,
+    doorbell: Doorbell,
+    mailbox: Mailbox<ControlMail>,
+}
+
+/// What every core's loop gets a copy of.
+struct Wiring {
+    clock: Clock,
+    boxes: CoreBoxes,
+    control: Postbox<ControlMail>,
+    transcoders: Vec<Postbox<TranscodeMsg>>,
+}
+
 /// The ways to all cores.
-#[derive(Clone)]
 struct CoreBoxes {
     mail: Vec<Postbox<CoreMail>>,
     media: Vec<Postbox<MediaMsg>>,
@@ -114,93 +129,67 @@ impl Server {
         // One crypto library for TLS, DTLS and SRTP. An earlier server in this process may have
         // installed it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let placement = choose_cpus(&config.cores)
-            .map_err(|text| StartError::Config { key: "cores", text })?;
+        let placement =
+            choose_cpus(&config.cores).map_err(|text| StartError::Config { key: "cores", text })?;
         let core_count = placement.cores.len();
         let (listeners, sockets) = bind_all(config, core_count)?;
         let addresses = addresses(&listeners, &sockets)?;
-        let clock = Clock::start();
-        let crypto = |error: crate::webrtc::ViewerError| StartError::Crypto(error.to_string());
-        let certificate = Certificate::generate().map_err(crypto)?;
-
-        let (parts, boxes) = core_parts(core_count)?;
-        let control_poll = Poll::new().map_err(environment("poll"))?;
-        let control_bell =
-            Doorbell::new(control_poll.registry(), DOORBELL).map_err(environment("waker"))?;
-        let (control_box, control_mail) =
-            mailbox(CONTROL_MAILBOX_MESSAGES, Some(control_bell.clone()));
-        let (transcoders, worker_counters, mut other_threads) =
-            start_transcoders(config, &boxes.mail)?;
-        let counters: Vec<_> = parts.iter().map(|part| Arc::clone(&part.counters)).collect();
-        let mut heartbeats: Vec<_> = parts.iter().map(|part| part.heartbeat.clone()).collect();
         let receive_buffer_bytes = sockets.first().map_or(0, UdpSocket::receive_buffer_bytes);
         let segments_max = sockets.first().map_or(1, UdpSocket::segments_max);
 
-        let mut core_threads = Vec::with_capacity(core_count);
-        for (index, (part, socket)) in parts.into_iter().zip(sockets).enumerate() {
-            let core = CoreId(u16::try_from(index).unwrap_or(u16::MAX));
-            let engine = Engine::new(EngineConfig {
-                core,
-                cores: u16::try_from(core_count).unwrap_or(u16::MAX),
-                timebase: clock.timebase(),
-                certificate: certificate.clone(),
-                ids: IdSource::operating_system(),
-                counters: Arc::clone(&part.counters),
-            })
-            .map_err(crypto)?;
-            let core_loop = CoreLoop::new(CoreLoopConfig {
-                core,
-                engine,
-                socket,
-                poll: part.poll,
-                doorbell: part.doorbell,
-                mailbox: part.mailbox,
-                media: part.media,
-                control: control_box.clone(),
-                cores: boxes.mail.clone(),
-                media_to: boxes.media.clone(),
-                transcoders: transcoders.clone(),
-                counters: part.counters,
-                heartbeat: part.heartbeat,
-            })
-            .map_err(environment("webrtc.listen"))?;
-            let cpu = placement.cores.get(index).copied().flatten();
-            core_threads.push(spawn(format!("core-{index}"), cpu, move || core_loop.run())?);
-        }
-
-        let control_heartbeat = Heartbeat::new(now());
-        heartbeats.push(control_heartbeat.clone());
-        let webhook_counters = Arc::<WebhookCounters>::default();
-        let webhooks = start_webhooks(config, &clock, &webhook_counters, &mut other_threads)?;
+        let clock = Clock::start();
+        let (parts, boxes) = core_parts(core_count)?;
+        let (control_ends, control_box) = ControlEnds::new()?;
+        let (transcoders, workers, mut other_threads) = start_transcoders(config, &boxes.mail)?;
+        let webhook = Arc::<WebhookCounters>::default();
+        let webhooks = start_webhooks(config, &clock, &webhook, &mut other_threads)?;
+        let counters = AllCounters {
+            cores: parts
+                .iter()
+                .map(|part| Arc::clone(&part.counters))
+                .collect(),
+            workers,
+            webhook,
+        };
+        let heartbeats = parts.iter().map(|part| part.heartbeat.clone()).collect();
+        let wiring = Wiring {
+            clock,
+            boxes,
+            control: control_box,
+            transcoders,
+        };
+        let core_threads = start_cores(&wiring, &placement, parts, sockets)?;
         let control = Control::new(
             control_config(config, &addresses, core_count),
             clock.timebase(),
             IdSource::operating_system(),
             now(),
         );
+        let control_heartbeat = Heartbeat::new(now());
         let control_loop = ControlLoop::new(ControlLoopConfig {
             control,
             listeners,
-            poll: control_poll,
-            doorbell: control_bell,
-            mailbox: control_mail,
-            cores: boxes.mail.clone(),
+            poll: control_ends.poll,
+            doorbell: control_ends.doorbell,
+            mailbox: control_ends.mailbox,
+            cores: wiring.boxes.mail.clone(),
             webhooks,
-            counters: AllCounters { cores: counters, workers: worker_counters, webhook: webhook_counters },
-            heartbeat: control_heartbeat,
-            watchdog: Watchdog::new(heartbeats, now()),
+            counters,
+            heartbeat: control_heartbeat.clone(),
+            watchdog: Watchdog::new(heartbeats, control_heartbeat, now()),
             handle_signals,
         })
         .map_err(environment("listen"))?;
-        let control_thread =
-            spawn("control".into(), placement.control, move || control_loop.run())?;
+        let control_thread = spawn("control".into(), placement.control, move || {
+            control_loop.run()
+        })?;
         Ok(Self {
             addresses,
             cores: core_count,
             segments_max,
             receive_buffer_bytes,
-            control: control_box,
-            core_boxes: boxes.mail,
+            control: wiring.control,
+            core_boxes: wiring.boxes.mail,
             control_thread,
             core_threads,
             other_threads,
@@ -254,15 +243,20 @@ impl Server {
 }
 
 fn environment(what: &'static str) -> impl Fn(io::Error) -> StartError {
-    move |source| StartError::Environment { what: what.to_owned(), source }
+    move |source| StartError::Environment {
+        what: what.to_owned(),
+        source,
+    }
 }
 
 /// Says which key an address belongs to, and what to do when it is taken.
 fn bind_error(key: &'static str, address: SocketAddr, source: io::Error) -> StartError {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the system's errors, not ours"
+    )]
     let advice = match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program has this port: stop it, or set another port"
-        }
+        io::ErrorKind::AddrInUse => "another program has this port: stop it, or set another port",
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE: set a higher port"
         }
@@ -287,7 +281,8 @@ fn bind_all(config: &Config, cores: usize) -> Result<(Listeners, Vec<UdpSocket>)
     let address = config.webrtc.listen;
     // Cores share the port by SO_REUSEPORT, so would a second server of the same user: a plain
     // bind first shows whether somebody has it.
-    std::net::UdpSocket::bind(address).map_err(|error| bind_error("webrtc.listen", address, error))?;
+    std::net::UdpSocket::bind(address)
+        .map_err(|error| bind_error("webrtc.listen", address, error))?;
     let sockets = bind_udp_group(address, cores)
         .map_err(|error| bind_error("webrtc.listen", address, error))?;
     Ok((listeners, sockets))
@@ -295,9 +290,13 @@ fn bind_all(config: &Config, cores: usize) -> Result<(Listeners, Vec<UdpSocket>)
 
 fn addresses(listeners: &Listeners, sockets: &[UdpSocket]) -> Result<Addresses, StartError> {
     let local = |listener: &TcpListener| listener.local_addr().map_err(environment("listen"));
-    let webrtc = sockets.first().map(UdpSocket::local_address).ok_or_else(|| {
-        StartError::Config { key: "cores", text: "at least one core is needed".into() }
-    })?;
+    let webrtc = sockets
+        .first()
+        .map(UdpSocket::local_address)
+        .ok_or_else(|| StartError::Config {
+            key: "cores",
+            text: "at least one core is needed".into(),
+        })?;
     Ok(Addresses {
         rtmp: local(&listeners.rtmp)?,
         http: local(&listeners.http)?,
@@ -308,7 +307,10 @@ fn addresses(listeners: &Listeners, sockets: &[UdpSocket]) -> Result<Addresses, 
 
 fn core_parts(count: usize) -> Result<(Vec<CoreParts>, CoreBoxes), StartError> {
     let mut parts = Vec::with_capacity(count);
-    let mut boxes = CoreBoxes { mail: Vec::new(), media: Vec::new() };
+    let mut boxes = CoreBoxes {
+        mail: Vec::new(),
+        media: Vec::new(),
+    };
     for _ in 0..count {
         let poll = Poll::new().map_err(environment("poll"))?;
         let doorbell = Doorbell::new(poll.registry(), DOORBELL).map_err(environment("waker"))?;
@@ -328,23 +330,91 @@ fn core_parts(count: usize) -> Result<(Vec<CoreParts>, CoreBoxes), StartError> {
     Ok((parts, boxes))
 }
 
-type Transcoders =
-    (Vec<Postbox<TranscodeMsg>>, Vec<Arc<TranscodeCounters>>, Vec<JoinHandle<()>>);
+impl ControlEnds {
+    fn new() -> Result<(Self, Postbox<ControlMail>), StartError> {
+        let poll = Poll::new().map_err(environment("poll"))?;
+        let doorbell = Doorbell::new(poll.registry(), DOORBELL).map_err(environment("waker"))?;
+        let (postbox, mailbox) = mailbox(CONTROL_MAILBOX_MESSAGES, Some(doorbell.clone()));
+        Ok((
+            Self {
+                poll,
+                doorbell,
+                mailbox,
+            },
+            postbox,
+        ))
+    }
+}
+
+fn start_cores(
+    wiring: &Wiring,
+    placement: &Placement,
+    parts: Vec<CoreParts>,
+    sockets: Vec<UdpSocket>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let crypto = |error: ViewerError| StartError::Crypto(error.to_string());
+    let certificate = Certificate::generate().map_err(crypto)?;
+    let cores = u16::try_from(parts.len()).unwrap_or(u16::MAX);
+    let mut threads = Vec::with_capacity(parts.len());
+    for (index, (part, socket)) in parts.into_iter().zip(sockets).enumerate() {
+        let core = CoreId(u16::try_from(index).unwrap_or(u16::MAX));
+        let engine = Engine::new(EngineConfig {
+            core,
+            cores,
+            timebase: wiring.clock.timebase(),
+            certificate: certificate.clone(),
+            ids: IdSource::operating_system(),
+            counters: Arc::clone(&part.counters),
+        })
+        .map_err(crypto)?;
+        let core_loop = CoreLoop::new(CoreLoopConfig {
+            core,
+            engine,
+            socket,
+            poll: part.poll,
+            doorbell: part.doorbell,
+            mailbox: part.mailbox,
+            media: part.media,
+            control: wiring.control.clone(),
+            cores: wiring.boxes.mail.clone(),
+            media_to: wiring.boxes.media.clone(),
+            transcoders: wiring.transcoders.clone(),
+            counters: part.counters,
+            heartbeat: part.heartbeat,
+        })
+        .map_err(environment("webrtc.listen"))?;
+        let cpu = placement.cores.get(index).copied().flatten();
+        threads.push(spawn(format!("core-{index}"), cpu, move || {
+            core_loop.run()
+        })?);
+    }
+    Ok(threads)
+}
+
+type Transcoders = (
+    Vec<Postbox<TranscodeMsg>>,
+    Vec<Arc<TranscodeCounters>>,
+    Vec<JoinHandle<()>>,
+);
 
 fn start_transcoders(
     config: &Config,
     cores: &[Postbox<CoreMail>],
 ) -> Result<Transcoders, StartError> {
-    let settings = AudioSettings { bitrate: config.audio.bitrate, ..AudioSettings::default() };
+    let settings = AudioSettings {
+        bitrate: config.audio.bitrate,
+        ..AudioSettings::default()
+    };
     let (mut boxes, mut counters, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..config.transcode.workers {
         let (postbox, inbox) = mailbox(TRANSCODE_INBOX_UNITS, None);
         let counted = Arc::<TranscodeCounters>::default();
-        let worker =
-            TranscodeLoop::new(inbox, cores.to_vec(), settings.clone(), Arc::clone(&counted));
+        let worker = TranscodeLoop::new(inbox, cores.to_vec(), settings, Arc::clone(&counted));
         counters.push(counted);
         boxes.push(postbox);
-        threads.push(spawn(format!("transcode-{index}"), None, move || worker.run())?);
+        threads.push(spawn(format!("transcode-{index}"), None, move || {
+            worker.run()
+        })?);
     }
     Ok((boxes, counters, threads))
 }
@@ -355,7 +425,9 @@ fn start_webhooks(
     counters: &Arc<WebhookCounters>,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<Option<Postbox<crate::webhook::WebhookEvent>>, StartError> {
-    let Some(url) = config.webhook.url.clone() else { return Ok(None) };
+    let Some(url) = config.webhook.url.clone() else {
+        return Ok(None);
+    };
     let (postbox, inbox) = mailbox(WEBHOOK_OUTBOX_EVENTS_MAX, None);
     let webhooks = WebhookLoop::new(url, inbox, clock.timebase(), Arc::clone(counters));
     threads.push(spawn("webhook".into(), None, move || webhooks.run())?);
@@ -364,8 +436,11 @@ fn start_webhooks(
 
 fn control_config(config: &Config, addresses: &Addresses, cores: usize) -> ControlConfig {
     let listens_on = addresses.webrtc.ip();
-    let interfaces =
-        if listens_on.is_unspecified() { interface_addresses() } else { vec![listens_on] };
+    let interfaces = if listens_on.is_unspecified() {
+        interface_addresses()
+    } else {
+        vec![listens_on]
+    };
     let interfaces = interfaces
         .into_iter()
         .filter(|ip| listens_on.is_ipv6() || ip.is_ipv4())

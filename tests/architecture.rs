@@ -1,5 +1,9 @@
 //! The house's rules as tests: who may import whom, one home per crate, purpose lines, lengths.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop where it stands"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,28 +30,55 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("webhook", &["ids", "limits"]),
     (
         "engine",
-        &["ids", "limits", "media", "messages", "metrics", "rtmp", "ingest", "room", "webrtc"],
+        &[
+            "ids", "limits", "media", "messages", "metrics", "rtmp", "ingest", "room", "webrtc",
+        ],
     ),
     (
         "control",
         &[
-            "ids", "limits", "config", "media", "messages", "metrics", "signalling", "web",
+            "ids",
+            "limits",
+            "config",
+            "media",
+            "messages",
+            "metrics",
+            "signalling",
+            "web",
             "webhook",
         ],
     ),
     (
         "runtime",
         &[
-            "ids", "limits", "config", "media", "messages", "metrics", "engine", "transcode",
-            "control", "signalling", "webhook",
+            "ids",
+            "limits",
+            "config",
+            "media",
+            "messages",
+            "metrics",
+            "engine",
+            "transcode",
+            "control",
+            "signalling",
+            "webhook",
         ],
     ),
     ("logging", &["config"]),
     (
         "server",
         &[
-            "ids", "limits", "config", "messages", "metrics", "engine", "transcode", "control",
-            "runtime", "webhook", "webrtc",
+            "ids",
+            "limits",
+            "config",
+            "messages",
+            "metrics",
+            "engine",
+            "transcode",
+            "control",
+            "runtime",
+            "webhook",
+            "webrtc",
         ],
     ),
     ("main", &["config", "logging", "runtime", "server"]),
@@ -94,7 +125,10 @@ fn modules_import_only_what_they_may() {
         let module = module_of(&file);
         let Some(may) = allowed.get(module.as_str()) else {
             if module != "lib" {
-                wrong.push(format!("{}: module {module} is not in the table", file.display()));
+                wrong.push(format!(
+                    "{}: module {module} is not in the table",
+                    file.display()
+                ));
             }
             continue;
         };
@@ -136,7 +170,11 @@ fn every_third_party_crate_has_one_home() {
 fn every_file_says_what_it_is_for() {
     for file in sources() {
         let text = fs::read_to_string(&file).unwrap();
-        assert!(text.starts_with("//! "), "{} has no purpose line", file.display());
+        assert!(
+            text.starts_with("//! "),
+            "{} has no purpose line",
+            file.display()
+        );
     }
 }
 
@@ -144,7 +182,11 @@ fn every_file_says_what_it_is_for() {
 fn no_file_is_too_long() {
     for file in sources() {
         let lines = code_lines(&file).len();
-        assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines", file.display());
+        assert!(
+            lines <= FILE_LINES_MAX,
+            "{} has {lines} lines",
+            file.display()
+        );
     }
 }
 
@@ -164,7 +206,10 @@ fn only_the_clock_reads_the_clock() {
 /// Rust files of `src`, in a stable order; files of tests only are left out.
 fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    collect(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut files,
+    );
     files.sort();
     assert!(files.len() > 20, "the sources were not found");
     files
@@ -186,26 +231,50 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 fn module_of(file: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let first = file.strip_prefix(root).unwrap().components().next().unwrap();
-    first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
+    let first = file
+        .strip_prefix(root)
+        .unwrap()
+        .components()
+        .next()
+        .unwrap();
+    first
+        .as_os_str()
+        .to_string_lossy()
+        .trim_end_matches(".rs")
+        .to_owned()
 }
 
 /// Lines before the tests, numbered from 1, comments blanked.
 fn code_lines(file: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(file).unwrap();
-    let before_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let before_tests = text
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default();
     let blank = |line: &str| {
-        if line.trim_start().starts_with("//") { String::new() } else { line.to_owned() }
+        if line.trim_start().starts_with("//") {
+            String::new()
+        } else {
+            line.to_owned()
+        }
     };
-    before_tests.lines().enumerate().map(|(index, line)| (index + 1, blank(line))).collect()
+    before_tests
+        .lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, blank(line)))
+        .collect()
 }
 
 /// The identifiers that follow each `root` in a line.
 fn names_after(line: &str, root: &str) -> Vec<String> {
     let identifier = |rest: &str| {
-        rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+        rest.chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect::<String>()
     };
-    line.match_indices(root).map(|(at, _)| identifier(&line[at + root.len()..])).collect()
+    line.match_indices(root)
+        .map(|(at, _)| identifier(&line[at + root.len()..]))
+        .collect()
 }
 
 /// Whether a line uses a crate by its path, as in `name::thing`.

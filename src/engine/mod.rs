@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-pub use crate::webrtc::Certificate;
-pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
 use crate::media::time::Timebase;
 use crate::messages::{
     ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
+pub use crate::webrtc::Certificate;
+pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};
 use crate::webrtc::{ViewerError, ViewerFactory};
 use deadlines::Deadlines;
@@ -120,6 +120,8 @@ pub struct Engine {
     dirty_viewers: VecDeque<ViewerId>,
     outputs: VecDeque<EngineOutput>,
     batch: SendBatch,
+    /// When the oldest live picture in the batch was received.
+    batch_oldest: Option<Instant>,
     counters: Arc<CoreCounters>,
     draining: bool,
     drained_told: bool,
@@ -131,7 +133,14 @@ impl Engine {
     /// # Errors
     /// If the cryptography library refuses to work.
     pub fn new(config: EngineConfig) -> Result<Self, ViewerError> {
-        let EngineConfig { core, cores, timebase, certificate, ids, counters } = config;
+        let EngineConfig {
+            core,
+            cores,
+            timebase,
+            certificate,
+            ids,
+            counters,
+        } = config;
         Ok(Self {
             core,
             timebase,
@@ -145,6 +154,7 @@ impl Engine {
             dirty_viewers: VecDeque::new(),
             outputs: VecDeque::new(),
             batch: SendBatch::default(),
+            batch_oldest: None,
             counters,
             draining: false,
             drained_told: false,
@@ -154,15 +164,38 @@ impl Engine {
     /// Takes a message from control, or a datagram that another core forwards.
     pub fn handle_message(&mut self, message: CoreMsg, now: Instant) {
         match message {
-            CoreMsg::PublishAccepted { publisher, room, name, epoch, links } => {
+            CoreMsg::PublishAccepted {
+                publisher,
+                room,
+                name,
+                epoch,
+                links,
+            } => {
                 self.publish_accepted(publisher, room, name, epoch, &links, now);
             }
-            CoreMsg::PublishRejected { publisher, rejection } => {
+            CoreMsg::PublishRejected {
+                publisher,
+                rejection,
+            } => {
                 self.publish_rejected(publisher, rejection, now);
             }
             CoreMsg::ClosePublisher { publisher } => self.close_publisher(publisher, now),
-            CoreMsg::AddViewer { viewer, room, name, begin, candidates, profile_level_id } => {
-                let join = viewers::Join { viewer, room, name, begin, candidates, profile_level_id };
+            CoreMsg::AddViewer {
+                viewer,
+                room,
+                name,
+                begin,
+                candidates,
+                profile_level_id,
+            } => {
+                let join = viewers::Join {
+                    viewer,
+                    room,
+                    name,
+                    begin,
+                    candidates,
+                    profile_level_id,
+                };
                 self.add_viewer(join, now);
             }
             CoreMsg::ViewerAnswer { viewer, sdp } => self.viewer_answer(viewer, &sdp, now),
@@ -193,7 +226,12 @@ impl Engine {
     /// Takes what a transcode worker made.
     pub fn handle_transcoded(&mut self, reply: TranscodeReply, now: Instant) {
         match reply {
-            TranscodeReply::Packet { publisher, pts, data, received } => {
+            TranscodeReply::Packet {
+                publisher,
+                pts,
+                data,
+                received,
+            } => {
                 self.push_audio(publisher, pts, data, received);
             }
             TranscodeReply::Unplayable { publisher, text } => {
@@ -222,7 +260,8 @@ impl Engine {
                 self.counters.datagrams_forwarded.inc();
                 let data = Bytes::copy_from_slice(datagram);
                 let message = CoreMsg::Datagram { from, to, data };
-                self.outputs.push_back(EngineOutput::Core { to: core, message });
+                self.outputs
+                    .push_back(EngineOutput::Core { to: core, message });
             }
             Route::Drop(reason) => self.count_dropped(reason),
         }
@@ -273,9 +312,15 @@ impl Engine {
         &self.batch
     }
 
-    /// The datagrams were sent, or dropped.
-    pub fn batch_sent(&mut self) {
+    /// The datagrams were sent, or dropped; `now` is read after that, for the time that live
+    /// pictures spent here.
+    pub fn batch_sent(&mut self, now: Instant) {
         self.batch.clear();
+        if let Some(received) = self.batch_oldest.take() {
+            self.counters
+                .latency
+                .observe(now.saturating_duration_since(received));
+        }
     }
 
     /// Another core's media mailbox was full: its viewers go on at the next keyframe.
@@ -284,7 +329,11 @@ impl Engine {
         let room = match message {
             MediaMsg::Frame { room, .. } | MediaMsg::Ended { room, .. } => room,
         };
-        if let Some(cursor) = self.rooms.get_mut(room).and_then(|state| state.links.get_mut(&to)) {
+        if let Some(cursor) = self
+            .rooms
+            .get_mut(room)
+            .and_then(|state| state.links.get_mut(&to))
+        {
             cursor.await_key();
         }
     }
@@ -319,10 +368,7 @@ impl Engine {
     }
 
     fn drained(&self) -> bool {
-        self.draining
-            && !self.drained_told
-            && self.publishers.is_empty()
-            && self.viewers.is_empty()
+        self.draining && !self.drained_told && self.publishers.is_empty() && self.viewers.is_empty()
     }
 
     fn count_dropped(&self, reason: DropReason) {

@@ -29,7 +29,9 @@ pub(super) struct Publisher {
 
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Publisher")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -52,7 +54,13 @@ impl Engine {
     /// Takes over a connection that control accepted.
     pub fn add_publisher(&mut self, publisher: PublisherId, peer: SocketAddr, now: Instant) {
         let session = RtmpSession::new(peer, RtmpConfig::default(), now);
-        let state = Publisher { session, peer, publish: None, dirty: false, end: None };
+        let state = Publisher {
+            session,
+            peer,
+            publish: None,
+            dirty: false,
+            end: None,
+        };
         self.publishers.insert(publisher, state);
         self.mark_publisher(publisher);
         if self.draining {
@@ -104,10 +112,12 @@ impl Engine {
         now: Instant,
     ) {
         let timebase = self.timebase;
-        let Some(state) = self.publishers.get_mut(&publisher) else { return };
+        let Some(state) = self.publishers.get_mut(&publisher) else {
+            return;
+        };
         state.publish = Some(Publish {
             room,
-            name: name.clone(),
+            name,
             epoch,
             ingest: Ingest::new(timebase, epoch),
             video: Packetizer::new(TrackKind::Video, epoch),
@@ -116,7 +126,7 @@ impl Engine {
             audio_config: None,
             transcoding: false,
         });
-        let room_state = self.room_entry(room, &name);
+        let room_state = self.room_entry(room);
         room_state.room.end();
         room_state.publisher = Some(publisher);
         let cursor = room_state.room.join();
@@ -126,17 +136,22 @@ impl Engine {
 
     /// Takes what came out of a publisher's session until it is idle.
     pub(super) fn serve_publisher(&mut self, publisher: PublisherId, now: Instant) {
-        let Some(state) = self.publishers.get_mut(&publisher) else { return };
+        let Some(state) = self.publishers.get_mut(&publisher) else {
+            return;
+        };
         state.dirty = false;
         loop {
-            let Some(state) = self.publishers.get_mut(&publisher) else { return };
+            let Some(state) = self.publishers.get_mut(&publisher) else {
+                return;
+            };
             let Some(output) = guarded(|| state.session.poll_output(now)) else {
                 self.drop_publisher_for_bug(publisher);
                 return;
             };
             match output {
                 RtmpOutput::Transmit(bytes) => {
-                    self.outputs.push_back(EngineOutput::Tcp { publisher, bytes });
+                    self.outputs
+                        .push_back(EngineOutput::Tcp { publisher, bytes });
                 }
                 RtmpOutput::Event(event) => self.publisher_event(publisher, event, now),
                 RtmpOutput::Close(reason) => {
@@ -168,19 +183,29 @@ impl Engine {
 
     /// Starts or stops a publish's audio transcoding as somebody listens or not.
     pub(super) fn update_transcoding(&mut self, publisher: PublisherId) {
-        let Some(publish) = self.publish_mut(publisher) else { return };
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
         let (room, was) = (publish.room, publish.transcoding);
         let config = publish.audio_config.clone();
-        let watched = self.rooms.get(&room).is_some_and(|state| state.is_watched());
+        let watched = self
+            .rooms
+            .get(&room)
+            .is_some_and(|state| state.is_watched());
         let wanted = watched && config.is_some();
         if wanted == was {
             return;
         }
         let message = match config.filter(|_| wanted) {
-            Some(config) => TranscodeMsg::Open { core: self.core, publisher, config },
+            Some(config) => TranscodeMsg::Open {
+                core: self.core,
+                publisher,
+                config,
+            },
             None => TranscodeMsg::Close { publisher },
         };
-        self.outputs.push_back(EngineOutput::Transcode { publisher, message });
+        self.outputs
+            .push_back(EngineOutput::Transcode { publisher, message });
         if let Some(publish) = self.publish_mut(publisher) {
             publish.transcoding = wanted;
         }
@@ -194,8 +219,14 @@ impl Engine {
         data: Bytes,
         received: Instant,
     ) {
-        let Some(publish) = self.publish_mut(publisher) else { return };
-        let frame = AudioFrame { pts, data, received };
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
+        let frame = AudioFrame {
+            pts,
+            data,
+            received,
+        };
         let room = publish.room;
         if let Some(set) = publish.audio.audio(&frame) {
             self.push_frame(room, Arc::new(set));
@@ -203,7 +234,9 @@ impl Engine {
     }
 
     pub(super) fn audio_unplayable(&mut self, publisher: PublisherId, text: String, now: Instant) {
-        let Some(publish) = self.publish_mut(publisher) else { return };
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
         log::warn!("audio cannot be played: {text} room={}", publish.name);
         publish.audio_config = None;
         publish.transcoding = false;
@@ -228,7 +261,9 @@ impl Engine {
 
     /// Runs one step of a session under the guard, then marks it for [`Self::serve_publisher`].
     fn with_session(&mut self, publisher: PublisherId, step: impl FnOnce(&mut RtmpSession)) {
-        let Some(state) = self.publishers.get_mut(&publisher) else { return };
+        let Some(state) = self.publishers.get_mut(&publisher) else {
+            return;
+        };
         if guarded(|| step(&mut state.session)).is_none() {
             self.drop_publisher_for_bug(publisher);
             return;
@@ -246,24 +281,39 @@ impl Engine {
         self.end_publish(publisher);
         self.publishers.remove(&publisher);
         self.deadlines.remove(Timer::Publisher(publisher));
-        self.control(ControlMsg::PublishEnded { publisher, reason: end });
+        self.control(ControlMsg::PublishEnded {
+            publisher,
+            reason: end,
+        });
         self.outputs.push_back(EngineOutput::CloseTcp { publisher });
     }
 
     fn end_publish(&mut self, publisher: PublisherId) {
-        let Some(state) = self.publishers.get_mut(&publisher) else { return };
-        let Some(publish) = state.publish.take() else { return };
+        let Some(state) = self.publishers.get_mut(&publisher) else {
+            return;
+        };
+        let Some(publish) = state.publish.take() else {
+            return;
+        };
         if publish.transcoding {
             let message = TranscodeMsg::Close { publisher };
-            self.outputs.push_back(EngineOutput::Transcode { publisher, message });
+            self.outputs
+                .push_back(EngineOutput::Transcode { publisher, message });
         }
         self.end_room(publish.room, publish.epoch);
     }
 
     fn publisher_event(&mut self, publisher: PublisherId, event: RtmpEvent, now: Instant) {
         match event {
-            RtmpEvent::PublishRequested { app, key, query, info } => {
-                let Some(state) = self.publishers.get(&publisher) else { return };
+            RtmpEvent::PublishRequested {
+                app,
+                key,
+                query,
+                info,
+            } => {
+                let Some(state) = self.publishers.get(&publisher) else {
+                    return;
+                };
                 let peer = state.peer;
                 log::debug!("publish requested app={app:?} encoder={:?}", info.flash_ver);
                 let core = self.core;
@@ -276,12 +326,18 @@ impl Engine {
                     peer,
                 });
             }
-            RtmpEvent::Video { timestamp_ms, payload } => {
+            RtmpEvent::Video {
+                timestamp_ms,
+                payload,
+            } => {
                 self.ingest(publisher, now, |ingest| {
                     ingest.handle_video(timestamp_ms, payload, now);
                 });
             }
-            RtmpEvent::Audio { timestamp_ms, payload } => {
+            RtmpEvent::Audio {
+                timestamp_ms,
+                payload,
+            } => {
                 self.ingest(publisher, now, |ingest| {
                     ingest.handle_audio(timestamp_ms, payload, now);
                 });
@@ -301,13 +357,10 @@ impl Engine {
     }
 
     /// Runs one step of ingest under the guard and carries on what comes out.
-    fn ingest(
-        &mut self,
-        publisher: PublisherId,
-        now: Instant,
-        step: impl FnOnce(&mut Ingest),
-    ) {
-        let Some(publish) = self.publish_mut(publisher) else { return };
+    fn ingest(&mut self, publisher: PublisherId, now: Instant, step: impl FnOnce(&mut Ingest)) {
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
         let outputs = guarded(|| {
             step(&mut publish.ingest);
             std::iter::from_fn(|| publish.ingest.poll_output()).collect::<Vec<_>>()
@@ -322,7 +375,9 @@ impl Engine {
     }
 
     fn ingest_output(&mut self, publisher: PublisherId, output: IngestOutput, now: Instant) {
-        let Some(publish) = self.publish_mut(publisher) else { return };
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
         let room = publish.room;
         match output {
             IngestOutput::Video(frame) => {
@@ -335,15 +390,22 @@ impl Engine {
                 publish.audio_config = Some(config.clone());
                 if open {
                     let message = TranscodeMsg::Configure { publisher, config };
-                    self.outputs.push_back(EngineOutput::Transcode { publisher, message });
+                    self.outputs
+                        .push_back(EngineOutput::Transcode { publisher, message });
                 }
                 self.update_transcoding(publisher);
             }
             IngestOutput::Audio(unit) => {
                 if publish.transcoding {
                     let (pts, data, received) = (unit.pts, unit.data, unit.received);
-                    let message = TranscodeMsg::Unit { publisher, pts, data, received };
-                    self.outputs.push_back(EngineOutput::Transcode { publisher, message });
+                    let message = TranscodeMsg::Unit {
+                        publisher,
+                        pts,
+                        data,
+                        received,
+                    };
+                    self.outputs
+                        .push_back(EngineOutput::Transcode { publisher, message });
                 }
             }
             IngestOutput::Info(info) => {
@@ -357,7 +419,9 @@ impl Engine {
     }
 
     fn tell_stream_info(&mut self, publisher: PublisherId, _now: Instant) {
-        let Some(publish) = self.publish_mut(publisher) else { return };
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
         let (room, epoch, info) = (publish.room, publish.epoch, publish.info.clone());
         self.control(ControlMsg::StreamChanged { room, epoch, info });
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Engine, EngineOutput};
-use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, ViewerId};
+use crate::ids::{CoreId, Epoch, PublisherId, RoomId, ViewerId};
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::messages::MediaMsg;
 use crate::room::{Cursor, Room};
@@ -12,7 +12,6 @@ use crate::room::{Cursor, Room};
 /// A room on this core. Kept while it is published here or watched from here.
 #[derive(Debug)]
 pub(super) struct RoomState {
-    pub(super) name: RoomName,
     pub(super) room: Room,
     /// Who publishes it, if that is on this core.
     pub(super) publisher: Option<PublisherId>,
@@ -25,9 +24,8 @@ pub(super) struct RoomState {
 }
 
 impl RoomState {
-    pub(super) fn new(name: RoomName) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            name,
             room: Room::default(),
             publisher: None,
             viewers: BTreeSet::new(),
@@ -48,16 +46,23 @@ impl RoomState {
     /// Its viewers, beginning with another one each time.
     fn viewers_in_turn(&mut self) -> impl Iterator<Item = ViewerId> {
         let from = self.first.unwrap_or(ViewerId(0));
-        let after = self.viewers.range(from..).nth(1).or_else(|| self.viewers.first());
+        let after = self
+            .viewers
+            .range(from..)
+            .nth(1)
+            .or_else(|| self.viewers.first());
         self.first = after.copied();
         let begin = self.first.unwrap_or(from);
-        self.viewers.range(begin..).chain(self.viewers.range(..begin)).copied()
+        self.viewers
+            .range(begin..)
+            .chain(self.viewers.range(..begin))
+            .copied()
     }
 }
 
 impl Engine {
-    pub(super) fn room_entry(&mut self, room: RoomId, name: &RoomName) -> &mut RoomState {
-        self.rooms.entry(room).or_insert_with(|| RoomState::new(name.clone()))
+    pub(super) fn room_entry(&mut self, room: RoomId) -> &mut RoomState {
+        self.rooms.entry(room).or_insert_with(RoomState::new)
     }
 
     pub(super) fn free_room_if_unused(&mut self, room: RoomId) {
@@ -68,7 +73,9 @@ impl Engine {
 
     /// Adds a frame to a room and marks everybody who takes it.
     pub(super) fn push_frame(&mut self, room: RoomId, frame: Arc<FrameSet>) {
-        let Some(state) = self.rooms.get_mut(&room) else { return };
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
         let track = frame.track;
         let taken = state.room.push(frame);
         match (track, taken) {
@@ -89,8 +96,12 @@ impl Engine {
     }
 
     pub(super) fn link_room(&mut self, room: RoomId, to: CoreId) {
-        let Some(state) = self.rooms.get_mut(&room) else { return };
-        let Some(publisher) = state.publisher else { return };
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        let Some(publisher) = state.publisher else {
+            return;
+        };
         let cursor = state.room.join();
         state.links.entry(to).or_insert(cursor);
         self.feed_links(room);
@@ -98,7 +109,9 @@ impl Engine {
     }
 
     pub(super) fn unlink_room(&mut self, room: RoomId, to: CoreId) {
-        let Some(state) = self.rooms.get_mut(&room) else { return };
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
         state.links.remove(&to);
         if let Some(publisher) = state.publisher {
             self.update_transcoding(publisher);
@@ -107,7 +120,9 @@ impl Engine {
 
     /// Ends the publish of a room on this core: nothing cached is shown as live any more.
     pub(super) fn end_room(&mut self, room: RoomId, epoch: Epoch) {
-        let Some(state) = self.rooms.get_mut(&room) else { return };
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
         state.room.end();
         state.publisher = None;
         for to in std::mem::take(&mut state.links).into_keys() {
@@ -119,12 +134,17 @@ impl Engine {
 
     /// Gives linked cores what they have not got yet.
     fn feed_links(&mut self, room: RoomId) {
-        let Some(state) = self.rooms.get_mut(&room) else { return };
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
         for (&to, cursor) in &mut state.links {
             for track in [TrackKind::Video, TrackKind::Audio] {
                 while let Some(delivery) = state.room.next(cursor, track) {
                     cursor.advance(&delivery.frame);
-                    let message = MediaMsg::Frame { room, frame: delivery.frame };
+                    let message = MediaMsg::Frame {
+                        room,
+                        frame: delivery.frame,
+                    };
                     self.outputs.push_back(EngineOutput::Media { to, message });
                 }
             }

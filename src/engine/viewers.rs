@@ -11,7 +11,7 @@ use crate::ids::{RoomId, RoomName, ViewerId};
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::messages::{ControlMsg, ViewerBegin, ViewerEnd};
 use crate::room::Cursor;
-use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput};
+use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput, ViewerStats};
 
 /// One viewer and how far it has got.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct ViewerState {
     live: bool,
     /// The video frame that is partly sent.
     pending: Option<Arc<FrameSet>>,
+    /// What the core's counters know of it already.
+    counted: ViewerStats,
     dirty: bool,
 }
 
@@ -55,39 +57,62 @@ impl Engine {
             Some(Ok(made)) => made,
             Some(Err(error)) => {
                 log::info!("viewer refused: {error} room={} viewer={id}", join.name);
-                self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Err(error.to_string()) });
+                self.control(ControlMsg::ViewerSdp {
+                    viewer: id,
+                    sdp: Err(error.to_string()),
+                });
                 return;
             }
             None => {
                 self.counters.panics.inc();
                 let text = "the offer could not be handled: this is a bug of the server".into();
-                self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Err(text) });
+                self.control(ControlMsg::ViewerSdp {
+                    viewer: id,
+                    sdp: Err(text),
+                });
                 return;
             }
         };
         self.demux.register(viewer.ufrag(), id);
-        let room = self.room_entry(join.room, &join.name);
+        let room = self.room_entry(join.room);
         room.viewers.insert(id);
         let cursor = room.room.join();
         let publisher = room.publisher;
-        let mut state =
-            ViewerState { viewer, room: join.room, cursor, live: false, pending: None, dirty: false };
+        let mut state = ViewerState {
+            viewer,
+            room: join.room,
+            cursor,
+            live: false,
+            pending: None,
+            counted: ViewerStats::default(),
+            dirty: false,
+        };
         state.mark(id, &mut self.dirty_viewers);
         self.viewers.insert(id, state);
         if let Some(publisher) = publisher {
             self.update_transcoding(publisher);
         }
-        self.control(ControlMsg::ViewerSdp { viewer: id, sdp: Ok(sdp) });
+        self.control(ControlMsg::ViewerSdp {
+            viewer: id,
+            sdp: Ok(sdp),
+        });
     }
 
     fn negotiate(&mut self, join: &Join, now: Instant) -> Result<(Viewer, String), ViewerError> {
-        let Join { viewer, candidates, profile_level_id, .. } = join;
+        let Join {
+            viewer,
+            candidates,
+            profile_level_id,
+            ..
+        } = join;
         match &join.begin {
             ViewerBegin::Offer(offer) => {
-                self.factory.answer(*viewer, offer, candidates, *profile_level_id, now)
+                self.factory
+                    .answer(*viewer, offer, candidates, *profile_level_id, now)
             }
             ViewerBegin::SendOffer => {
-                self.factory.offer(*viewer, candidates, *profile_level_id, now)
+                self.factory
+                    .offer(*viewer, candidates, *profile_level_id, now)
             }
         }
     }
@@ -106,15 +131,22 @@ impl Engine {
         id: ViewerId,
         step: impl FnOnce(&mut Viewer) -> Result<(), ViewerError>,
     ) {
-        let Some(result) = self.with_viewer(id, step) else { return };
+        let Some(result) = self.with_viewer(id, step) else {
+            return;
+        };
         if let Err(error) = result {
             log::debug!("viewer's message refused: {error} viewer={id}");
-            self.control(ControlMsg::ViewerComplaint { viewer: id, text: error.to_string() });
+            self.control(ControlMsg::ViewerComplaint {
+                viewer: id,
+                text: error.to_string(),
+            });
         }
     }
 
     pub(super) fn remove_viewer(&mut self, id: ViewerId, reason: ViewerEnd, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
         // A panic here changes nothing: the viewer goes either way.
         if guarded(|| state.viewer.close(now, &mut self.batch)).is_none() {
             self.counters.panics.inc();
@@ -148,7 +180,10 @@ impl Engine {
         datagram: &[u8],
         now: Instant,
     ) {
-        if self.with_viewer(id, |viewer| viewer.handle_datagram(from, to, datagram, now)).is_some() {
+        if self
+            .with_viewer(id, |viewer| viewer.handle_datagram(from, to, datagram, now))
+            .is_some()
+        {
             self.drain_viewer(id, now);
         }
     }
@@ -160,7 +195,9 @@ impl Engine {
     /// Takes a viewer's outputs and sends it the frames it has not got yet, as far as pacing and
     /// the batch allow.
     pub(super) fn serve_viewer(&mut self, id: ViewerId, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
         state.dirty = false;
         if !self.drain_viewer(id, now) {
             return;
@@ -168,11 +205,37 @@ impl Engine {
         if guarded(|| self.send_frames(id, now)).is_none() {
             self.drop_viewer_for_bug(id);
         }
+        self.count_sent(id);
+    }
+
+    /// Adds what a viewer did since the last time to the core's counters.
+    fn count_sent(&mut self, id: ViewerId) {
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
+        let (before, after) = (state.counted, state.viewer.stats());
+        state.counted = after;
+        let counters = &self.counters;
+        counters
+            .rtp_packets
+            .add(after.packets_sent.saturating_sub(before.packets_sent));
+        counters
+            .rtp_bytes
+            .add(after.bytes_sent.saturating_sub(before.bytes_sent));
+        counters
+            .resends
+            .add(after.packets_resent.saturating_sub(before.packets_resent));
+        counters.nacks.add(after.nacks.saturating_sub(before.nacks));
+        counters.plis.add(after.plis.saturating_sub(before.plis));
     }
 
     fn send_frames(&mut self, id: ViewerId, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
-        let Some(room) = self.rooms.get(&state.room) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(&state.room) else {
+            return;
+        };
         if !state.live {
             return;
         }
@@ -180,6 +243,11 @@ impl Engine {
             state.viewer.send(&delivery.frame, now, &mut self.batch);
             state.cursor.advance(&delivery.frame);
         }
+        let live_edge = room
+            .room
+            .ring(TrackKind::Video)
+            .newest()
+            .map(|frame| frame.number);
         loop {
             if self.batch.is_full() {
                 state.mark(id, &mut self.dirty_viewers);
@@ -192,7 +260,7 @@ impl Engine {
                         return;
                     };
                     if let Some(newest) = &delivery.burst_to {
-                        state.viewer.begin_burst(newest);
+                        state.viewer.begin_burst(&delivery.frame, newest);
                     }
                     state.cursor.advance(&delivery.frame);
                     delivery.frame
@@ -203,13 +271,19 @@ impl Engine {
                 self.deadlines.set_earlier(Timer::Viewer(id), at);
                 return;
             }
+            if live_edge == Some(frame.number) {
+                let oldest = self.batch_oldest.get_or_insert(frame.received);
+                *oldest = frame.received.min(*oldest);
+            }
         }
     }
 
     /// Takes a viewer's outputs until it is idle. `false`: the viewer is gone.
     fn drain_viewer(&mut self, id: ViewerId, now: Instant) -> bool {
         loop {
-            let Some(state) = self.viewers.get_mut(&id) else { return false };
+            let Some(state) = self.viewers.get_mut(&id) else {
+                return false;
+            };
             let batch = &mut self.batch;
             let Some(output) = guarded(|| state.viewer.poll_output(now, batch)) else {
                 self.drop_viewer_for_bug(id);
@@ -226,7 +300,9 @@ impl Engine {
     }
 
     fn viewer_event(&mut self, id: ViewerId, event: ViewerEvent, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
         match event {
             ViewerEvent::Connected => {
                 state.live = true;
@@ -249,7 +325,6 @@ impl Engine {
                 state.mark(id, &mut self.dirty_viewers);
             }
             ViewerEvent::KeyframeWanted => {
-                self.counters.plis.inc();
                 // RTMP has no keyframe request: the newest cached one is all there is.
                 state.cursor.await_key();
                 state.pending = None;
@@ -261,15 +336,20 @@ impl Engine {
     }
 
     fn resend(&mut self, id: ViewerId, track: TrackKind, sequence: u64, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else { return };
-        let Some(room) = self.rooms.get(&state.room) else { return };
-        let Some((frame, packet)) = room.room.ring(track).packet(sequence) else { return };
+        let Some(state) = self.viewers.get_mut(&id) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(&state.room) else {
+            return;
+        };
+        let Some((frame, packet)) = room.room.ring(track).packet(sequence) else {
+            self.counters.resend_misses.inc();
+            return;
+        };
         let batch = &mut self.batch;
         if guarded(|| state.viewer.resend(frame, packet, now, batch)).is_none() {
             self.drop_viewer_for_bug(id);
-            return;
         }
-        self.counters.resends.inc();
     }
 
     fn with_viewer<R>(&mut self, id: ViewerId, step: impl FnOnce(&mut Viewer) -> R) -> Option<R> {
@@ -291,7 +371,9 @@ impl Engine {
     }
 
     fn forget_viewer(&mut self, id: ViewerId, reason: ViewerEnd) {
-        let Some(state) = self.viewers.remove(&id) else { return };
+        let Some(state) = self.viewers.remove(&id) else {
+            return;
+        };
         self.demux.remove(id);
         self.deadlines.remove(Timer::Viewer(id));
         if let Some(room) = self.rooms.get_mut(&state.room) {

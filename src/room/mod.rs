@@ -66,7 +66,10 @@ impl Room {
     /// A cursor for a newcomer: video from the newest keyframe, audio from the live edge.
     #[must_use]
     pub fn join(&self) -> Cursor {
-        Cursor { video: None, audio: self.audio.newest().and_then(|f| f.number.checked_add(1)) }
+        Cursor {
+            video: None,
+            audio: self.audio.newest().and_then(|f| f.number.checked_add(1)),
+        }
     }
 
     /// The next frame of the track for a cursor, or `None` when there is nothing (yet). The
@@ -84,18 +87,24 @@ impl Room {
 
     fn next_video(&self, next: Option<u64>) -> Option<Delivery> {
         let newest_key = self.video.newest_key();
-        let lags = |at: u64| {
-            newest_key.is_some_and(|key| key >= at.saturating_add(JUMP_BACKLOG_FRAMES))
-        };
+        let lags =
+            |at: u64| newest_key.is_some_and(|key| key >= at.saturating_add(JUMP_BACKLOG_FRAMES));
         if let Some(number) = next.filter(|&number| !lags(number)) {
             if let Some(frame) = self.video.get(number) {
-                return Some(Delivery { frame: Arc::clone(frame), burst_to: None });
+                return Some(Delivery {
+                    frame: Arc::clone(frame),
+                    burst_to: None,
+                });
             }
             // Either it is not there yet, or a new publish or a hole put its key in front.
             newest_key.filter(|&key| key > number)?;
         }
         let frame = Arc::clone(self.video.get(newest_key?)?);
-        let burst_to = self.video.newest().filter(|newest| newest.number > frame.number).cloned();
+        let burst_to = self
+            .video
+            .newest()
+            .filter(|newest| newest.number > frame.number)
+            .cloned();
         Some(Delivery { frame, burst_to })
     }
 
@@ -109,7 +118,10 @@ impl Room {
             },
             None => newest,
         };
-        Some(Delivery { frame: Arc::clone(frame), burst_to: None })
+        Some(Delivery {
+            frame: Arc::clone(frame),
+            burst_to: None,
+        })
     }
 }
 
@@ -173,7 +185,12 @@ mod tests {
         assert_eq!(first.burst_to.unwrap().number, 4);
         assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [2, 3, 4]);
         room.push(frame(TrackKind::Video, 5, false));
-        assert!(room.next(&cursor, TrackKind::Video).unwrap().burst_to.is_none());
+        assert!(
+            room.next(&cursor, TrackKind::Video)
+                .unwrap()
+                .burst_to
+                .is_none()
+        );
     }
 
     #[test]
@@ -208,7 +225,10 @@ mod tests {
         for number in 1..20 {
             room.push(frame(TrackKind::Video, number, number == 15));
         }
-        assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [15, 16, 17, 18, 19]);
+        assert_eq!(
+            drain(&room, &mut cursor, TrackKind::Video),
+            [15, 16, 17, 18, 19]
+        );
     }
 
     #[test]

@@ -21,8 +21,11 @@ pub struct Placement {
 /// # Errors
 /// When a listed CPU is not in the mask, in words.
 pub fn choose_cpus(cores: &Cores) -> Result<Placement, String> {
-    let allowed: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|cpu| cpu.id).collect();
+    let allowed: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|cpu| cpu.id)
+        .collect();
     place(cores, &allowed)
 }
 
@@ -33,7 +36,9 @@ fn place(cores: &Cores, allowed: &[usize]) -> Result<Placement, String> {
         Cores::Count(count) => {
             let count = usize::from(*count);
             // More loops than CPUs: the surplus is left to the kernel.
-            (0..count).map(|index| allowed.get(index).copied()).collect()
+            (0..count)
+                .map(|index| allowed.get(index).copied())
+                .collect()
         }
         Cores::Cpus(list) => {
             for cpu in list {
@@ -47,7 +52,10 @@ fn place(cores: &Cores, allowed: &[usize]) -> Result<Placement, String> {
         }
     };
     let control = chosen.last().copied().flatten();
-    Ok(Placement { cores: chosen, control })
+    Ok(Placement {
+        cores: chosen,
+        control,
+    })
 }
 
 /// Pins the calling thread. `false`: the kernel refused; the thread then runs anywhere.
@@ -75,6 +83,10 @@ mod tests {
 
     #[test]
     fn a_cpu_outside_the_mask_is_refused() {
-        assert!(place(&Cores::Cpus(vec![0, 7]), &[0, 1]).unwrap_err().contains("CPU 7"));
+        assert!(
+            place(&Cores::Cpus(vec![0, 7]), &[0, 1])
+                .unwrap_err()
+                .contains("CPU 7")
+        );
     }
 }

@@ -233,7 +233,9 @@ impl ControlLoop {
     }
 
     fn take_signals(&mut self, now: Instant) {
-        let Some(signals) = &mut self.signals else { return };
+        let Some(signals) = &mut self.signals else {
+            return;
+        };
         let count = signals.pending().count();
         for _ in 0..count {
             self.signals_seen += 1;
@@ -293,9 +295,16 @@ impl ControlLoop {
                 log::debug!("publisher refused: too many connections peer={peer}");
                 return;
             };
-            let mail = CoreMail::Accepted { publisher, stream, peer };
-            let posted =
-                self.io.cores.get(core.index()).is_some_and(|core| core.post(mail).is_ok());
+            let mail = CoreMail::Accepted {
+                publisher,
+                stream,
+                peer,
+            };
+            let posted = self
+                .io
+                .cores
+                .get(core.index())
+                .is_some_and(|core| core.post(mail).is_ok());
             if !posted {
                 log::error!("a core's mailbox is full core={core}");
                 self.io.control.publisher_lost(publisher, now);
@@ -339,13 +348,15 @@ impl ControlLoop {
 
     /// Reads and writes one connection, and gives what it says to [`Control`].
     fn turn_connection(&mut self, id: ConnId, now: Instant) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         let control = &mut self.io.control;
         let counters = &self.io.counters;
         let alive = connection.turn(now, |input, peer| {
             use super::http_conn::ConnInput;
             match input {
-                ConnInput::Request(request) => control.handle_request(id, peer, request, now),
+                ConnInput::Request(request) => control.handle_request(id, peer, *request, now),
                 ConnInput::WebSocket(message) => control.handle_websocket(id, message, now),
                 ConnInput::Metrics(respond) => respond(counters.page(control.counters())),
             }
@@ -359,7 +370,9 @@ impl ControlLoop {
     }
 
     fn drop_connection(&mut self, id: ConnId, now: Instant) {
-        let Some(mut connection) = self.connections.remove(&id) else { return };
+        let Some(mut connection) = self.connections.remove(&id) else {
+            return;
+        };
         connection.deregister(self.io.poll.registry());
         self.active.remove(&id);
         if !connection.is_of_metrics() {
@@ -391,7 +404,7 @@ impl ControlLoop {
                 }
                 ControlOutput::CloseWebSocket { conn, code, reason } => {
                     self.with_connection(conn, |connection| {
-                        connection.close_websocket(code, &reason, now);
+                        connection.close_websocket(code, reason, now);
                     });
                 }
                 ControlOutput::Webhook(event) => self.post_webhook(event),
@@ -426,7 +439,9 @@ impl ControlLoop {
     }
 
     fn post_webhook(&mut self, event: WebhookEvent) {
-        let Some(webhooks) = &self.io.webhooks else { return };
+        let Some(webhooks) = &self.io.webhooks else {
+            return;
+        };
         if webhooks.post(event).is_err() {
             log::error!("the webhook queue is full: an event is lost");
         }

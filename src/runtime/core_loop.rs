@@ -162,7 +162,9 @@ impl CoreLoop {
             DOORBELL => self.mail_waits = true,
             UDP => self.socket_readable = true,
             Token(number) => {
-                let Some(id) = number.checked_sub(FIRST_PUBLISHER) else { return };
+                let Some(id) = number.checked_sub(FIRST_PUBLISHER) else {
+                    return;
+                };
                 let publisher = PublisherId(id as u64);
                 if readable {
                     self.readable.insert(publisher);
@@ -184,7 +186,11 @@ impl CoreLoop {
         for _ in 0..MESSAGES_PER_TURN {
             match self.io.mailbox.take() {
                 Some(CoreMail::Message(message)) => self.io.engine.handle_message(message, now),
-                Some(CoreMail::Accepted { publisher, stream, peer }) => {
+                Some(CoreMail::Accepted {
+                    publisher,
+                    stream,
+                    peer,
+                }) => {
                     self.accept(publisher, stream, peer, now);
                 }
                 Some(CoreMail::Transcoded(reply)) => self.io.engine.handle_transcoded(reply, now),
@@ -193,7 +199,9 @@ impl CoreLoop {
             }
         }
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(message) = self.io.media.take() else { break };
+            let Some(message) = self.io.media.take() else {
+                break;
+            };
             self.io.engine.handle_media(message);
         }
         self.mail_waits = !self.io.mailbox.is_empty() || !self.io.media.is_empty();
@@ -202,10 +210,11 @@ impl CoreLoop {
 
     fn accept(&mut self, id: PublisherId, stream: TcpStream, peer: SocketAddr, now: Instant) {
         self.io.engine.add_publisher(id, peer, now);
-        let token = usize::try_from(id.0).ok().and_then(|id| id.checked_add(FIRST_PUBLISHER));
+        let token = usize::try_from(id.0)
+            .ok()
+            .and_then(|id| id.checked_add(FIRST_PUBLISHER));
         let registry = self.io.poll.registry();
-        let registered =
-            token.and_then(|id| TcpConn::register(stream, registry, Token(id)).ok());
+        let registered = token.and_then(|id| TcpConn::register(stream, registry, Token(id)).ok());
         match registered {
             Some(connection) => {
                 self.connections.insert(id, connection);
@@ -229,7 +238,9 @@ impl CoreLoop {
     fn read_publisher(&mut self, publisher: PublisherId, now: Instant) {
         let mut left = RTMP_READ_BYTES_PER_TURN;
         loop {
-            let Some(connection) = self.connections.get_mut(&publisher) else { return };
+            let Some(connection) = self.connections.get_mut(&publisher) else {
+                return;
+            };
             match connection.read(&mut self.buffer) {
                 ReadOutcome::Bytes(count) => {
                     let bytes = self.buffer.get(..count).unwrap_or_default();
@@ -242,7 +253,9 @@ impl CoreLoop {
                 }
                 ReadOutcome::Empty => return,
                 ReadOutcome::Closed => {
-                    self.io.engine.handle_publisher_closed(publisher, false, now);
+                    self.io
+                        .engine
+                        .handle_publisher_closed(publisher, false, now);
                     return;
                 }
                 ReadOutcome::Broken => {
@@ -290,13 +303,15 @@ impl CoreLoop {
 
     fn send_batch(&mut self) {
         let outcome = self.io.socket.send(self.io.engine.batch());
-        self.io.engine.batch_sent();
+        self.io.engine.batch_sent(clock::now());
         self.io.counters.send_blocked.add(outcome.blocked);
         self.io.counters.send_errors.add(outcome.failed);
     }
 
     fn post_core(&mut self, to: CoreId, message: CoreMsg) {
-        let Some(postbox) = self.io.cores.get(to.index()) else { return };
+        let Some(postbox) = self.io.cores.get(to.index()) else {
+            return;
+        };
         // Only datagrams go this way; they may be lost like any datagram.
         if postbox.put_if_roomy(CoreMail::Message(message)).is_err() {
             self.io.counters.datagrams_dropped_mailbox.inc();
@@ -305,7 +320,9 @@ impl CoreLoop {
     }
 
     fn post_media(&mut self, to: CoreId, message: MediaMsg) {
-        let Some(postbox) = self.io.media_to.get(to.index()) else { return };
+        let Some(postbox) = self.io.media_to.get(to.index()) else {
+            return;
+        };
         if let Err(message) = postbox.put(message) {
             self.io.engine.media_refused(to, &message);
         }
@@ -315,7 +332,9 @@ impl CoreLoop {
     fn post_transcode(&mut self, publisher: PublisherId, message: TranscodeMsg) {
         let workers = self.io.transcoders.len().max(1) as u64;
         let worker = usize::try_from(publisher.0 % workers).unwrap_or(0);
-        let Some(postbox) = self.io.transcoders.get(worker) else { return };
+        let Some(postbox) = self.io.transcoders.get(worker) else {
+            return;
+        };
         // A full inbox loses access units, never the messages that open and close a stream: the
         // transcoder fills the gap with silence.
         let posted = match message {
@@ -342,7 +361,9 @@ impl CoreLoop {
 
     /// Drops a connection that is done with or of no more use.
     fn settle(&mut self, publisher: PublisherId, usable: bool, now: Instant) {
-        let Some(connection) = self.connections.get_mut(&publisher) else { return };
+        let Some(connection) = self.connections.get_mut(&publisher) else {
+            return;
+        };
         if usable && !connection.is_done() {
             return;
         }

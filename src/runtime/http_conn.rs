@@ -25,7 +25,7 @@ const READS_PER_TURN: usize = 4;
 /// What a connection said.
 pub(super) enum ConnInput<'a> {
     /// A request; to be answered by [`HttpConn::respond`] or [`HttpConn::upgrade`].
-    Request(HttpRequest),
+    Request(Box<HttpRequest>),
     /// A WebSocket message.
     WebSocket(ClientMessage),
     /// The metrics page is wanted: call it with the page's text.
@@ -72,7 +72,15 @@ impl HttpConn {
     ) -> io::Result<Self> {
         let tcp = TcpConn::register(stream, registry, token)?;
         let speaks = Speaks::Http(HttpSession::new(now));
-        Ok(Self { tcp, peer, of_metrics, speaks, deadline: now, gone: false, linger_until: None })
+        Ok(Self {
+            tcp,
+            peer,
+            of_metrics,
+            speaks,
+            deadline: now,
+            gone: false,
+            linger_until: None,
+        })
     }
 
     pub(super) fn deregister(&mut self, registry: &Registry) {
@@ -105,12 +113,17 @@ impl HttpConn {
             session.handle_backlog(self.tcp.unwritten_bytes());
         }
         let over = self.linger(now);
-        TurnOutcome { open: usable && !over && !self.gone, more }
+        TurnOutcome {
+            open: usable && !over && !self.gone,
+            more,
+        }
     }
 
     /// Waits a little for the peer to read the last of it. `true`: it had its time.
     fn linger(&mut self, now: Instant) -> bool {
-        let Some(until) = self.linger_until else { return false };
+        let Some(until) = self.linger_until else {
+            return false;
+        };
         if self.tcp.is_done() {
             self.tcp.end_writing();
         }
@@ -150,7 +163,7 @@ impl HttpConn {
                         true
                     }
                     HttpOutput::Request(request) => {
-                        take(ConnInput::Request(request), self.peer);
+                        take(ConnInput::Request(Box::new(request)), self.peer);
                         true
                     }
                     HttpOutput::Upgraded { leftover } => {
@@ -229,5 +242,7 @@ fn metrics_response(
     }
     let mut page = String::new();
     take(ConnInput::Metrics(&mut |text| page = text), peer);
-    HttpResponse::new(200).header("Content-Type", CONTENT_TYPE).body(page)
+    HttpResponse::new(200)
+        .header("Content-Type", CONTENT_TYPE)
+        .body(page)
 }

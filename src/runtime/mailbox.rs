@@ -30,7 +30,12 @@ impl Doorbell {
     /// When the system has no more event descriptors.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let waker = Waker::new(registry, token)?;
-        Ok(Self { bell: Arc::new(Bell { waker, ringing: AtomicBool::new(false) }) })
+        Ok(Self {
+            bell: Arc::new(Bell {
+                waker,
+                ringing: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// Wakes the loop, unless it has been woken and did not look yet.
@@ -57,7 +62,10 @@ pub struct Postbox<T> {
 
 impl<T> Clone for Postbox<T> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), doorbell: self.doorbell.clone() }
+        Self {
+            sender: self.sender.clone(),
+            doorbell: self.doorbell.clone(),
+        }
     }
 }
 
@@ -133,7 +141,9 @@ impl<T> Mailbox<T> {
     /// # Errors
     /// `Err(false)` when the moment came first.
     pub fn wait_until(&self, deadline: std::time::Instant) -> Result<T, bool> {
-        self.receiver.recv_deadline(deadline).map_err(|error| error.is_disconnected())
+        self.receiver
+            .recv_deadline(deadline)
+            .map_err(|error| error.is_disconnected())
     }
 }
 
@@ -178,12 +188,14 @@ mod tests {
         for message in 0..3 {
             postbox.post(message).unwrap();
         }
-        poll.poll(&mut events, Some(Duration::from_secs(5))).unwrap();
+        poll.poll(&mut events, Some(Duration::from_secs(5)))
+            .unwrap();
         assert_eq!(events.iter().count(), 1);
         bell.silence();
         assert_eq!(std::iter::from_fn(|| mailbox.take()).count(), 3);
         postbox.post(3).unwrap();
-        poll.poll(&mut events, Some(Duration::from_secs(5))).unwrap();
+        poll.poll(&mut events, Some(Duration::from_secs(5)))
+            .unwrap();
         assert_eq!(events.iter().count(), 1);
     }
 }

@@ -7,10 +7,12 @@ use crate::metrics::ProcessUsage;
 
 /// Resident memory and CPU time, from `/proc`; zeros where there is none.
 pub(super) fn usage() -> ProcessUsage {
-    let resident = fs::read_to_string("/proc/self/status").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    });
+    let resident = fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        });
     let ticks = fs::read_to_string("/proc/self/stat").ok().and_then(|text| {
         // After the command in parentheses, utime and stime are fields 14 and 15 (proc(5)).
         let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);

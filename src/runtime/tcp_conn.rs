@@ -46,7 +46,12 @@ impl TcpConn {
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { stream, unwritten: VecDeque::new(), unwritten_bytes: 0, closing: false })
+        Ok(Self {
+            stream,
+            unwritten: VecDeque::new(),
+            unwritten_bytes: 0,
+            closing: false,
+        })
     }
 
     /// Takes it out of the loop.
@@ -83,8 +88,12 @@ impl TcpConn {
     #[must_use]
     pub(super) fn flush(&mut self) -> bool {
         while !self.unwritten.is_empty() {
-            let slices: Vec<IoSlice<'_>> =
-                self.unwritten.iter().take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
+            let slices: Vec<IoSlice<'_>> = self
+                .unwritten
+                .iter()
+                .take(SLICES_MAX)
+                .map(|bytes| IoSlice::new(bytes))
+                .collect();
             match self.stream.write_vectored(&slices) {
                 Ok(count) => self.written(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,

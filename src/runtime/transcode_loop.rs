@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::mailbox::{Mailbox, Postbox};
 use super::core_loop::CoreMail;
+use super::mailbox::{Mailbox, Postbox};
 use crate::ids::CoreId;
-use crate::metrics::TranscodeCounters;
 use crate::messages::{TranscodeMsg, TranscodeReply};
+use crate::metrics::TranscodeCounters;
 use crate::transcode::{AudioSettings, Transcoder};
 
 /// One worker.
@@ -27,7 +27,12 @@ impl TranscodeLoop {
         settings: AudioSettings,
         counters: Arc<TranscodeCounters>,
     ) -> Self {
-        Self { inbox, cores, settings, counters }
+        Self {
+            inbox,
+            cores,
+            settings,
+            counters,
+        }
     }
 
     /// Works until every core has dropped its side of the inbox.
@@ -35,7 +40,9 @@ impl TranscodeLoop {
         let mut transcoder = Transcoder::new(self.settings);
         while let Some(message) = self.inbox.wait() {
             transcoder.handle(message, &mut |core: CoreId, reply: TranscodeReply| {
-                let Some(postbox) = self.cores.get(core.index()) else { return };
+                let Some(postbox) = self.cores.get(core.index()) else {
+                    return;
+                };
                 self.counters.packets.inc();
                 if postbox.post(CoreMail::Transcoded(reply)).is_err() {
                     self.counters.reply_drops.inc();

@@ -58,7 +58,11 @@ pub fn bind_udp_group(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSo
 
 impl UdpSocket {
     fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
         // The kernel caps these at net.core.{w,r}mem_max; less is slower, not wrong.
@@ -86,7 +90,9 @@ impl UdpSocket {
     /// Bytes the kernel really gave for receiving.
     #[must_use]
     pub fn receive_buffer_bytes(&self) -> usize {
-        self.state.recv_buffer_size(UdpSockRef::from(&self.socket)).unwrap_or(0)
+        self.state
+            .recv_buffer_size(UdpSockRef::from(&self.socket))
+            .unwrap_or(0)
     }
 
     /// Segments the kernel takes in one train; 1 without GSO.
@@ -108,8 +114,11 @@ impl UdpSocket {
     pub fn receive(&mut self, mut take: impl FnMut(SocketAddr, SocketAddr, &[u8])) -> bool {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         for _ in 0..RECEIVE_CALLS_PER_TURN {
-            let mut slots: Vec<IoSliceMut<'_>> =
-                self.buffer.chunks_mut(RECEIVE_SLOT_BYTES).map(IoSliceMut::new).collect();
+            let mut slots: Vec<IoSliceMut<'_>> = self
+                .buffer
+                .chunks_mut(RECEIVE_SLOT_BYTES)
+                .map(IoSliceMut::new)
+                .collect();
             let socket = UdpSockRef::from(&self.socket);
             let count = match self.state.recv(socket, &mut slots, &mut metas) {
                 Ok(count) => count,
@@ -153,7 +162,10 @@ impl UdpSocket {
             segment_size: (datagrams > 1).then_some(segment_bytes),
             src_ip: train.from.filter(|ip| !ip.is_unspecified()),
         };
-        match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
+        match self
+            .state
+            .try_send(UdpSockRef::from(&self.socket), &transmit)
+        {
             Ok(()) => outcome.sent += datagrams,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 outcome.blocked += datagrams;
@@ -185,7 +197,9 @@ mod tests {
     fn a_batch_arrives_as_the_datagrams_it_was_made_of() {
         let mut sender = bind_udp_group(loopback(), 1).unwrap().remove(0);
         let receiver = std::net::UdpSocket::bind(loopback()).unwrap();
-        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
         let to = receiver.local_addr().unwrap();
         let mut batch = SendBatch::default();
         for (fill, length) in [(1, 100), (2, 100), (3, 100), (4, 40), (5, 900)] {

@@ -21,13 +21,17 @@ impl Heartbeat {
     /// A heartbeat that begins now.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { origin: now, last_ms: Arc::new(AtomicU64::new(0)) }
+        Self {
+            origin: now,
+            last_ms: Arc::new(AtomicU64::new(0)),
+        }
     }
 
     /// The loop turned.
     pub fn beat(&self, now: Instant) {
         let ms = now.saturating_duration_since(self.origin).as_millis();
-        self.last_ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_ms
+            .store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     fn is_stuck(&self, now: Instant) -> bool {
@@ -47,9 +51,14 @@ pub struct Watchdog {
 impl Watchdog {
     /// Watches the given loops. Silent unless the service manager asked for a watchdog.
     #[must_use]
-    pub fn new(loops: Vec<Heartbeat>, now: Instant) -> Self {
+    pub fn new(cores: Vec<Heartbeat>, control: Heartbeat, now: Instant) -> Self {
+        let loops = cores.into_iter().chain([control]).collect();
         let interval = sd_notify::watchdog_enabled().map(|timeout| timeout / 3);
-        Self { loops, interval, next: now }
+        Self {
+            loops,
+            interval,
+            next: now,
+        }
     }
 
     /// Says that all sockets are bound and all loops run.

@@ -51,7 +51,13 @@ impl WebhookLoop {
             .http_status_as_error(false)
             .user_agent(concat!("rtmpeer/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { url, inbox, timebase, agent: Agent::new_with_config(config), counters }
+        Self {
+            url,
+            inbox,
+            timebase,
+            agent: Agent::new_with_config(config),
+            counters,
+        }
     }
 
     /// Delivers until all senders are gone, then what is left for a short time.
@@ -73,7 +79,10 @@ impl WebhookLoop {
             match (due, stop_by) {
                 (None, Some(_)) => return,
                 (Some(at), Some(by)) if at > by => {
-                    log::error!("webhooks not delivered before the stop count={}", outbox.len());
+                    log::error!(
+                        "webhooks not delivered before the stop count={}",
+                        outbox.len()
+                    );
                     return;
                 }
                 // Nothing more comes in: only the retry is waited for.
@@ -111,7 +120,10 @@ impl WebhookLoop {
             }
             Outcome::Refused => {
                 self.counters.failed.inc();
-                log::warn!("the webhook receiver wants no such events (410) event={}", event.id);
+                log::warn!(
+                    "the webhook receiver wants no such events (410) event={}",
+                    event.id
+                );
                 outbox.refused(&event.id);
             }
         }

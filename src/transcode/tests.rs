@@ -1,4 +1,9 @@
 //! Whole streams: AAC made by an encoder, Opus judged after a decoder.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "signals and times of a few seconds"
+)]
 
 use std::f64::consts::TAU;
 use std::ops::Range;
@@ -115,6 +120,10 @@ fn packets_are_20_ms_stereo_and_fit_a_datagram() {
             Some(opus::Channels::Stereo)
         );
     }
+    // RFC 6716 §3.1: the configurations from 16 on are CELT, the others speech, as which the
+    // encoder takes anything until it knows better.
+    let mut settled = packets[50..].iter();
+    assert!(settled.all(|packet| packet.data[0] >> 3 >= 16));
     let bytes: usize = packets.iter().map(|packet| packet.data.len()).sum();
     let bitrate = bytes * 8 * 50 / packets.len();
     assert!((64_000..160_000).contains(&bitrate), "{bitrate} bit/s");
@@ -170,6 +179,38 @@ fn edges_of_silence_do_not_click() {
             "{rate} Hz: {bend} instead of {natural}"
         );
     }
+}
+
+#[test]
+fn edges_of_an_overlap_do_not_click() {
+    for rate in [44_100, 48_000] {
+        let mut stream = Stream::tone(rate, 2, 4.0);
+        // Not a whole number of the tone's periods.
+        stream.shift_after(2.0, MediaTime::from_micros(-300_250));
+        let (packets, stats) = stream.transcode_and_count();
+        assert_eq!(stats.overlaps, 1);
+        let bend = largest_bend(Heard::of(&packets).side(0, 0.5..3.2));
+        let natural = AMPLITUDE * (TAU * TONE_HZ / 48_000.0).powi(2);
+        assert!(
+            bend < 2.5 * natural,
+            "{rate} Hz: {bend} instead of {natural}"
+        );
+    }
+}
+
+#[test]
+fn sound_before_a_gap_is_not_heard_after_it() {
+    let mut pcm = tone(48_000, 2, 2.0);
+    pcm.resize(4 * 48_000 * 2, 0);
+    let mut stream = Stream::from_aac(Aac::encode(&pcm, 48_000, 2));
+    stream.lose(1.5..2.5);
+    let heard = Heard::of(&stream.transcode());
+    let peak = |span| {
+        let samples = heard.side(0, span).iter();
+        samples.fold(0f32, |peak, sample| peak.max(sample.abs()))
+    };
+    assert!(peak(1.0..1.4) > 0.09);
+    assert!(peak(1.7..3.5) < 0.001, "{}", peak(1.7..3.5));
 }
 
 #[test]

@@ -18,8 +18,12 @@ fn garbage(seed: u64, length: usize) -> Vec<u8> {
 }
 
 fn pour(port: SocketAddr, head: &[u8], seed: u64) {
-    let Ok(mut stream) = TcpStream::connect(port) else { return };
-    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let Ok(mut stream) = TcpStream::connect(port) else {
+        return;
+    };
+    stream
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
     // The server may close at any byte.
     let _ = stream.write_all(head);
     let _ = stream.write_all(&garbage(seed, 4_096));
@@ -62,10 +66,19 @@ fn hostile_bytes_on_every_port_kill_nothing() {
     flood.join().unwrap();
     plays(&mut viewer, "the control viewer after the flood");
     assert!(viewer.counts().0 > before);
-    assert!(viewer.player.pictures().skip(1).all(|picture| picture.contiguous));
+    assert!(
+        viewer
+            .player
+            .pictures()
+            .skip(1)
+            .all(|picture| picture.contiguous)
+    );
     let metrics = crate::kit::server::http(addresses.metrics, "GET", "/metrics", &[], "");
-    let panics: Vec<_> =
-        metrics.body.lines().filter(|line| line.starts_with("rtmpeer_panics")).collect();
+    let panics: Vec<_> = metrics
+        .body
+        .lines()
+        .filter(|line| line.starts_with("rtmpeer_panics"))
+        .collect();
     assert!(panics.iter().all(|line| line.ends_with(" 0")), "{panics:?}");
     assert!(server.stop(), "a thread died");
 }
@@ -74,6 +87,12 @@ fn hostile_bytes_on_every_port_kill_nothing() {
 fn silent_publishers_are_closed() {
     let server = crate::kit::server::KitServer::start(1, &[]);
     let mut stream = TcpStream::connect(server.addresses.rtmp).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
-    assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0, "not closed within 8 s");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(8)))
+        .unwrap();
+    assert_eq!(
+        stream.read(&mut [0; 16]).unwrap(),
+        0,
+        "not closed within 8 s"
+    );
 }

@@ -24,7 +24,8 @@ use kit::udp_viewer::UdpViewer;
 fn wait_live(server: &KitServer, room: &str, live: bool) {
     wait_for(&format!("room {room} live={live}"), || {
         let rooms = server.http("GET", "/v1/rooms", &[], "").body;
-        let listed = rooms.contains(&format!("\"room\":\"{room}\"")) && rooms.contains("\"live\":true");
+        let listed =
+            rooms.contains(&format!("\"room\":\"{room}\"")) && rooms.contains("\"live\":true");
         (listed == live).then_some(())
     });
 }

@@ -10,7 +10,10 @@ use crate::{play_for, playing, plays, wait_live};
 
 /// NAL unit types of an Annex B picture.
 fn nal_types(picture: &[u8]) -> Vec<u8> {
-    let starts = picture.windows(4).enumerate().filter(|(_, bytes)| bytes[..3] == [0, 0, 1]);
+    let starts = picture
+        .windows(4)
+        .enumerate()
+        .filter(|(_, bytes)| bytes[..3] == [0, 0, 1]);
     starts.map(|(_, bytes)| bytes[3] & 0x1f).collect()
 }
 
@@ -20,7 +23,10 @@ fn first_picture_has_parameter_sets_and_an_idr() {
     let first = viewer.player.pictures().next().unwrap();
     let types = nal_types(&first.data);
     for wanted in [7, 8, 5] {
-        assert!(types.contains(&wanted), "NAL unit type {wanted} is missing in {types:?}");
+        assert!(
+            types.contains(&wanted),
+            "NAL unit type {wanted} is missing in {types:?}"
+        );
     }
 }
 
@@ -32,7 +38,11 @@ fn pictures_and_sounds_flow_without_a_hole() {
     assert!(frames.len() > 80, "only {} pictures", frames.len());
     assert!(frames.iter().skip(1).all(|frame| frame.contiguous));
     let sounds: Vec<_> = viewer.player.sounds().collect();
-    assert!(sounds.windows(2).all(|pair| pair[1].ticks - pair[0].ticks == 960));
+    assert!(
+        sounds
+            .windows(2)
+            .all(|pair| pair[1].ticks - pair[0].ticks == 960)
+    );
 }
 
 #[test]
@@ -58,17 +68,32 @@ fn many_viewers_on_two_cores_all_play() {
         })
         .collect();
     let deadline = rtmpeer::runtime::now() + Duration::from_secs(30);
-    while viewers.iter().any(|viewer| viewer.counts().0 < 5 || viewer.counts().1 < 5) {
-        assert!(rtmpeer::runtime::now() < deadline, "some viewers see or hear nothing");
+    while viewers
+        .iter()
+        .any(|viewer| viewer.counts().0 < 5 || viewer.counts().1 < 5)
+    {
+        assert!(
+            rtmpeer::runtime::now() < deadline,
+            "some viewers see or hear nothing"
+        );
         viewers.iter_mut().for_each(UdpViewer::step);
     }
     let metrics = crate::kit::server::http(server.addresses.metrics, "GET", "/metrics", &[], "");
     let on = |core: u8| {
         let name = format!("rtmpeer_viewers{{core=\"{core}\"}} ");
-        let line = metrics.body.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+        let line = metrics
+            .body
+            .lines()
+            .find_map(|line| line.strip_prefix(&name))
+            .unwrap();
         line.parse::<u32>().unwrap()
     };
-    assert!(on(0) > 0 && on(1) > 0, "viewers on the cores: {} and {}", on(0), on(1));
+    assert!(
+        on(0) > 0 && on(1) > 0,
+        "viewers on the cores: {} and {}",
+        on(0),
+        on(1)
+    );
 }
 
 #[test]
@@ -76,7 +101,9 @@ fn viewer_that_came_first_plays_when_the_publisher_comes() {
     let server = KitServer::start(2, &[]);
     let mut viewer = UdpViewer::new();
     viewer.join_by_whep(&server, "early");
-    viewer.play_until("the connection", Duration::from_secs(10), |player| player.connected);
+    viewer.play_until("the connection", Duration::from_secs(10), |player| {
+        player.connected
+    });
     let _clip = LiveClip::publish(server.addresses.rtmp, "early");
     plays(&mut viewer, "the publish");
 }
@@ -91,7 +118,10 @@ fn publisher_that_returns_plays_again_to_the_same_viewer() {
     let _clip = LiveClip::publish(server.addresses.rtmp, "again");
     plays(&mut viewer, "the publisher's return");
     let after = viewer.player.pictures().last().unwrap().ticks;
-    assert!(after > before + 45_000, "time stood still: {before} then {after}");
+    assert!(
+        after > before + 45_000,
+        "time stood still: {before} then {after}"
+    );
     assert!(!viewer.player.closed);
 }
 
@@ -99,7 +129,9 @@ fn publisher_that_returns_plays_again_to_the_same_viewer() {
 fn second_publisher_of_a_live_room_is_refused_and_the_first_goes_on() {
     let (server, _clip, mut viewer) = playing(2, "busy");
     let second = TcpPublisher::publish(server.addresses.rtmp, "live", "busy");
-    let Progress::Refused(why) = second.rtmp.progress() else { panic!("it was accepted") };
+    let Progress::Refused(why) = second.rtmp.progress() else {
+        panic!("it was accepted")
+    };
     assert!(why.contains("BadName"), "refused with {why}");
     plays(&mut viewer, "the first publisher");
 }
@@ -108,7 +140,9 @@ fn second_publisher_of_a_live_room_is_refused_and_the_first_goes_on() {
 fn illegal_room_name_is_refused() {
     let server = KitServer::start(1, &[]);
     let publisher = TcpPublisher::publish(server.addresses.rtmp, "live", "no/such room");
-    let Progress::Refused(why) = publisher.rtmp.progress() else { panic!("it was accepted") };
+    let Progress::Refused(why) = publisher.rtmp.progress() else {
+        panic!("it was accepted")
+    };
     assert!(why.contains("BadName"), "refused with {why}");
 }
 
@@ -120,13 +154,18 @@ fn b_frames_are_reported() {
         let room = server.http("GET", "/v1/rooms/reordered", &[], "").body;
         room.contains("-frames").then_some(room)
     });
-    assert!(advice.contains("bframes=0"), "no word of what to do: {advice}");
+    assert!(
+        advice.contains("bframes=0"),
+        "no word of what to do: {advice}"
+    );
 }
 
 #[test]
 fn server_says_goodbye_when_it_stops() {
     let (server, _clip, mut viewer) = playing(2, "bye");
     let stopping = std::thread::spawn(move || server.stop());
-    viewer.play_until("the goodbye", Duration::from_secs(10), |player| player.closed);
+    viewer.play_until("the goodbye", Duration::from_secs(10), |player| {
+        player.closed
+    });
     assert!(stopping.join().unwrap(), "a thread died");
 }

@@ -31,7 +31,13 @@ fn candidates_arrive_and_are_init_json() {
     let mut socket = KitSocket::connect(server.addresses.http, "cand", "a", "Ann");
     let candidate = socket.next_of("getCandidate");
     let candidate: serde_json::Value = serde_json::from_str(&candidate).unwrap();
-    assert!(candidate["candidate"].as_str().unwrap().contains("127.0.0.1"), "{candidate}");
+    assert!(
+        candidate["candidate"]
+            .as_str()
+            .unwrap()
+            .contains("127.0.0.1"),
+        "{candidate}"
+    );
 }
 
 #[test]
@@ -100,7 +106,10 @@ fn nonsense_is_an_error_message_and_the_session_goes_on() {
     socket.send("answer", &answer);
     plays(&mut viewer, "a viewer that first spoke nonsense");
     socket.send("answer", &answer);
-    assert!(!socket.next_of("error").is_empty(), "a second answer is an error");
+    assert!(
+        !socket.next_of("error").is_empty(),
+        "a second answer is an error"
+    );
 }
 
 #[test]
@@ -115,11 +124,21 @@ fn whep_session_can_be_trickled_to_and_left() {
     let sdpfrag = ("Content-Type", "application/trickle-ice-sdpfrag");
     let patched = server.http("PATCH", &session, &[sdpfrag, ("If-Match", &etag)], fragment);
     assert_eq!(patched.status, 204, "{}", patched.body);
-    assert_eq!(server.http("PATCH", &session, &[sdpfrag], fragment).status, 428);
-    let stale = server.http("PATCH", &session, &[sdpfrag, ("If-Match", "\"old\"")], fragment);
+    assert_eq!(
+        server.http("PATCH", &session, &[sdpfrag], fragment).status,
+        428
+    );
+    let stale = server.http(
+        "PATCH",
+        &session,
+        &[sdpfrag, ("If-Match", "\"old\"")],
+        fragment,
+    );
     assert_eq!(stale.status, 412);
     assert_eq!(server.http("DELETE", &session, &[], "").status, 200);
-    viewer.play_until("the goodbye", Duration::from_secs(10), |player| player.closed);
+    viewer.play_until("the goodbye", Duration::from_secs(10), |player| {
+        player.closed
+    });
     wait_for("the session to be gone", || {
         (server.http("DELETE", &session, &[], "").status == 404).then_some(())
     });
@@ -149,12 +168,19 @@ fn unusable_offers_are_400_with_a_reason() {
 #[test]
 fn pages_health_and_metrics_answer() {
     let (server, _clip, _viewer) = playing(1, "pages");
-    assert_eq!(server.http("GET", "/v1/health", &[], "").body, r#"{"status":"ready"}"#);
+    assert_eq!(
+        server.http("GET", "/v1/health", &[], "").body,
+        r#"{"status":"ready"}"#
+    );
     for path in ["/", "/pages", "/v1/rooms", "/v1/rooms/pages"] {
         assert_eq!(server.http("GET", path, &[], "").status, 200, "{path}");
     }
     assert_eq!(server.http("GET", "/v1/rooms/nobody", &[], "").status, 404);
     let metrics = crate::kit::server::http(server.addresses.metrics, "GET", "/metrics", &[], "");
-    assert!(metrics.body.contains("rtmpeer_build_info"), "{}", metrics.body);
+    assert!(
+        metrics.body.contains("rtmpeer_build_info"),
+        "{}",
+        metrics.body
+    );
     wait_live(&server, "pages", true);
 }

@@ -17,7 +17,9 @@ fn receiver(statuses: Vec<u16>) -> (String, mpsc::Receiver<(String, serde_json::
     std::thread::spawn(move || {
         for status in statuses {
             let (mut stream, _) = listener.accept().unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
             let mut request = Vec::new();
             let body = loop {
                 let mut buffer = [0; 4_096];
@@ -30,7 +32,8 @@ fn receiver(statuses: Vec<u16>) -> (String, mpsc::Receiver<(String, serde_json::
                     break (text, body);
                 }
             };
-            let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let answer =
+                format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             stream.write_all(answer.as_bytes()).unwrap();
             let _ = sender.send(body);
         }
@@ -45,8 +48,13 @@ fn start_and_end_arrive_in_order_with_one_session() {
     let clip = LiveClip::publish(server.addresses.rtmp, "hooked");
     wait_live(&server, "hooked", true);
     drop(clip);
-    let events: Vec<_> = (0..3).map(|_| received.recv_timeout(PATIENCE).unwrap()).collect();
-    let kinds: Vec<_> = events.iter().map(|(_, body)| body["type"].as_str().unwrap()).collect();
+    let events: Vec<_> = (0..3)
+        .map(|_| received.recv_timeout(PATIENCE).unwrap())
+        .collect();
+    let kinds: Vec<_> = events
+        .iter()
+        .map(|(_, body)| body["type"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds, ["stream.started", "stream.started", "stream.ended"]);
     assert_eq!(events[0].1["id"], events[1].1["id"], "a retry keeps its id");
     assert_eq!(events[1].1["session"], events[2].1["session"]);

@@ -16,7 +16,9 @@ use super::publisher::{Progress, TcpPublisher};
 
 /// The tags of a clip.
 pub fn clip(name: &str) -> Vec<Tag> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data")
+        .join(name);
     let bytes = std::fs::read(&path).unwrap();
     tags(Bytes::from(bytes)).unwrap().collect()
 }
@@ -64,7 +66,10 @@ impl LiveClip {
                 }
             }
         });
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 

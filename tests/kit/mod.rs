@@ -2,9 +2,12 @@
 
 #![allow(
     dead_code,
+    unreachable_pub,
+    missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::wildcard_enum_match_arm,
     reason = "shared test code: each ring uses a part of it, and may fail loudly"
 )]
 

@@ -69,7 +69,10 @@ impl KitPublisher {
                     self.handshake = Some(handshake);
                     return;
                 }
-                HandshakeProcessResult::Completed { response_bytes, remaining_bytes } => {
+                HandshakeProcessResult::Completed {
+                    response_bytes,
+                    remaining_bytes,
+                } => {
                     self.outgoing.push_back(response_bytes);
                     let connect = self.session.request_connection(self.app.clone());
                     self.take([connect.unwrap()]);
@@ -144,8 +147,13 @@ impl TcpPublisher {
     pub fn publish(server: SocketAddr, app: &str, key: &str) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut publisher = Self { rtmp: KitPublisher::new(app, key), stream };
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let mut publisher = Self {
+            rtmp: KitPublisher::new(app, key),
+            stream,
+        };
         let mut buffer = [0; 16_384];
         publisher.flush();
         while *publisher.rtmp.progress() == Progress::Asking {

@@ -30,12 +30,18 @@ impl KitServer {
         environment.push(("RTMPEER_CORES".into(), cores.to_string()));
         environment.push(("RTMPEER_CONFIG".into(), String::new()));
         environment.retain(|(name, _)| name != "RTMPEER_CONFIG");
-        environment
-            .extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        environment.extend(
+            settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         let config = Config::load(None, environment.into_iter()).unwrap();
         let server = Server::start(&config, false).unwrap();
         let addresses = server.addresses();
-        Self { server: Some(server), addresses }
+        Self {
+            server: Some(server),
+            addresses,
+        }
     }
 
     /// Sends one request and gives status, head and body.
@@ -91,7 +97,8 @@ pub fn http(
 ) -> Reply {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n");
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -102,7 +109,11 @@ pub fn http(
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
-    Reply { status, head: head.to_owned(), body: body.to_owned() }
+    Reply {
+        status,
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
 }
 
 /// Waits until `condition` gives something, asking it again and again; fails after [`PATIENCE`].

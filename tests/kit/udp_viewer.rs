@@ -21,14 +21,23 @@ impl UdpViewer {
     pub fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address: SocketAddr = socket.local_addr().unwrap();
-        Self { player: KitViewer::new(address, now()), socket, next: now() }
+        Self {
+            player: KitViewer::new(address, now()),
+            socket,
+            next: now(),
+        }
     }
 
     /// Joins a room by WHEP; gives the server's answer to the POST.
     pub fn join_by_whep(&mut self, server: &KitServer, room: &str) -> Reply {
         let offer = self.player.offer();
         let path = format!("/{room}/whep");
-        let reply = server.http("POST", &path, &[("Content-Type", "application/sdp")], &offer);
+        let reply = server.http(
+            "POST",
+            &path,
+            &[("Content-Type", "application/sdp")],
+            &offer,
+        );
         assert_eq!(reply.status, 201, "{}", reply.body);
         self.player.accept(&reply.body);
         reply
@@ -41,7 +50,10 @@ impl UdpViewer {
             // A datagram that cannot be sent is lost, as on any network.
             let _ = socket.send_to(datagram, to);
         });
-        let wait = self.next.saturating_duration_since(now()).min(Duration::from_millis(5));
+        let wait = self
+            .next
+            .saturating_duration_since(now())
+            .min(Duration::from_millis(5));
         if wait.is_zero() {
             self.player.handle_timeout(now());
             return;

@@ -18,8 +18,7 @@ impl KitSocket {
     pub fn connect(server: SocketAddr, room: &str, client: &str, name: &str) -> Self {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let url =
-            format!("ws://{server}/v1/ws?roomID={room}&clientID={client}&clientName={name}");
+        let url = format!("ws://{server}/v1/ws?roomID={room}&clientID={client}&clientName={name}");
         let (socket, response) = tungstenite::client(url, stream).unwrap();
         assert_eq!(response.status().as_u16(), 101);
         Self { socket }
@@ -72,7 +71,10 @@ impl KitSocket {
                 Err(_) => break true,
             }
         };
-        self.socket.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+        self.socket
+            .get_ref()
+            .set_read_timeout(Some(PATIENCE))
+            .unwrap();
         silent
     }
 }
