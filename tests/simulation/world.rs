@@ -442,7 +442,7 @@ impl World {
                 datagrams.push((train.to, datagram.to_vec()));
             }
         }
-        engine.batch_sent();
+        engine.batch_sent(self.now);
         for (to, datagram) in datagrams {
             assert!(self.every_address.contains(&to), "{to} never was a viewer, but got something");
             let Some(&viewer) = self.addresses.get(&to) else { continue };
