@@ -150,6 +150,7 @@ impl World {
             wall_origin: WALL_ORIGIN,
             clip: room.clip,
             anchor: room.live.and_then(|live| self.publishers[live].anchor),
+            live: room.live.is_some(),
             room_fault: core_fault.into_iter().fold(room.fault, std::time::Instant::max),
             faithful: viewer.quality.is_faithful(),
             way: viewer.quality.delay + viewer.quality.jitter,

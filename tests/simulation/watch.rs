@@ -22,6 +22,8 @@ const CAPTURE_ERROR_MAX_MICROS: i64 = 3_000;
 const FRAME_WAIT_MAX: Duration = Duration::from_millis(150);
 /// A viewer on a bad way waits at most so long: a keyframe comes each second.
 const FRAME_WAIT_LOSSY_MAX: Duration = Duration::from_secs(4);
+/// After the end of a publish its pictures may be under way for so long.
+const STALE_MAX: Duration = Duration::from_secs(2);
 /// Frames that a median of lateness is made of.
 const LATENESS_FRAMES: usize = 15;
 /// Samples of one Opus packet.
@@ -40,6 +42,8 @@ pub struct Scene {
     pub clip: &'static Clip,
     /// The publish's first message, if one goes on.
     pub anchor: Option<Anchor>,
+    /// Whether somebody publishes.
+    pub live: bool,
     /// When the room, or the viewer's core, last had a fault.
     pub room_fault: Instant,
     /// Whether every datagram arrives in order.
@@ -177,6 +181,9 @@ impl Watch {
             assert!(!frame.contiguous || !scene.faithful, "a picture that nobody sent");
             return true;
         };
+        // What is cached of a publish that is over must not be shown as live.
+        let is_over = !scene.live && scene.now > scene.room_fault + STALE_MAX;
+        assert!(!is_over, "picture {place} of a publish that is over");
         let excused = scene.now < self.fault + SETTLE;
         if scene.faithful {
             assert!(
