@@ -62,14 +62,22 @@ impl World {
         self.addresses.insert(address, index);
         self.every_address.insert(address);
         self.conns.insert(conn, index);
-        self.trace.note(self.now, format_args!("viewer {index} joins room {room} {way:?} {quality:?}"));
-        self.post_control(ControlInput::Request { conn, peer: address, request });
+        self.trace.note(
+            self.now,
+            format_args!("viewer {index} joins room {room} {way:?} {quality:?}"),
+        );
+        self.post_control(ControlInput::Request {
+            conn,
+            peer: address,
+            request,
+        });
         index
     }
 
     /// A viewer goes.
     pub fn leave(&mut self, index: usize, goodbye: Goodbye) {
-        self.trace.note(self.now, format_args!("viewer {index} leaves {goodbye:?}"));
+        self.trace
+            .note(self.now, format_args!("viewer {index} leaves {goodbye:?}"));
         let viewer = &mut self.viewers[index];
         viewer.stage = Stage::Leaving;
         viewer.next = self.now;
@@ -78,7 +86,11 @@ impl World {
             (Goodbye::Signalling, Way::Whep, Some(session)) => {
                 let request = request(Method::Delete, &session);
                 let conn = ConnId(conn.0 + 1_000_000);
-                self.post_control(ControlInput::Request { conn, peer, request });
+                self.post_control(ControlInput::Request {
+                    conn,
+                    peer,
+                    request,
+                });
             }
             (Goodbye::Signalling, _, _) => self.post_control(ControlInput::Closed { conn }),
             (Goodbye::Dtls, _, _) => viewer.kit.close(),
@@ -88,7 +100,8 @@ impl World {
 
     /// A viewer is dead from now on.
     pub fn silence(&mut self, index: usize) {
-        self.trace.note(self.now, format_args!("viewer {index} is silent"));
+        self.trace
+            .note(self.now, format_args!("viewer {index} is silent"));
         self.viewers[index].stage = Stage::Silent;
         self.expect_end(index);
     }
@@ -104,7 +117,8 @@ impl World {
         let before = self.viewers[index].kit.address();
         let mut after = before;
         after.set_port(before.port() + 1);
-        self.trace.note(self.now, format_args!("viewer {index} is {after} now"));
+        self.trace
+            .note(self.now, format_args!("viewer {index} is {after} now"));
         self.addresses.remove(&before);
         self.addresses.insert(after, index);
         self.every_address.insert(after);
@@ -115,7 +129,10 @@ impl World {
 
     /// Nothing gets through between a viewer and the server for a while.
     pub fn cut_off(&mut self, index: usize, time: Duration) {
-        self.trace.note(self.now, format_args!("viewer {index} is cut off for {time:?}"));
+        self.trace.note(
+            self.now,
+            format_args!("viewer {index} is cut off for {time:?}"),
+        );
         let until = self.now + time;
         let viewer = &mut self.viewers[index];
         viewer.up.out_until = Some(until);
@@ -130,37 +147,58 @@ impl World {
         let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), 20_000 + number);
         let chance = Chance::of(&[self.plan.seed, 4, number.into()]);
         let SimRoom { name, clip, .. } = &self.rooms[room];
-        self.publishers.push(SimPublisher::new(room, name, clip, peer, chance));
-        self.trace.note(self.now, format_args!("publisher {index} comes to room {room}"));
+        self.publishers
+            .push(SimPublisher::new(room, name, clip, peer, chance));
+        self.trace.note(
+            self.now,
+            format_args!("publisher {index} comes to room {room}"),
+        );
         self.post_control(ControlInput::Accept { publisher: index });
         index
     }
 
     /// A publisher's connection ends: in the middle of a message, or in order.
     pub fn end_publisher(&mut self, index: usize, reset: bool) {
-        self.trace.note(self.now, format_args!("publisher {index} ends, reset={reset}"));
+        self.trace.note(
+            self.now,
+            format_args!("publisher {index} ends, reset={reset}"),
+        );
         let publisher = &mut self.publishers[index];
         publisher.fate = Fate::Gone;
-        let Some((core, _)) = publisher.id else { return };
+        let Some((core, _)) = publisher.id else {
+            return;
+        };
         let is_segment = |due: &Due| {
-            let Due::Core(_, CoreInput::Tcp { publisher, .. }) = due else { return false };
+            let Due::Core(_, CoreInput::Tcp { publisher, .. }) = due else {
+                return false;
+            };
             *publisher == index
         };
         let on_the_way = self.due.iter().filter(|(_, due)| is_segment(due));
         let keys: Vec<_> = on_the_way.map(|(key, _)| *key).collect();
         // A reset overtakes what is under way.
-        let arrive = if reset { self.chance.below(keys.len() + 1) } else { keys.len() };
+        let arrive = if reset {
+            self.chance.below(keys.len() + 1)
+        } else {
+            keys.len()
+        };
         for key in &keys[arrive..] {
             self.due.remove(key);
         }
         let last = keys[..arrive].last().map_or(self.now, |(at, _)| *at);
-        let input = CoreInput::TcpClosed { publisher: index, error: reset };
+        let input = CoreInput::TcpClosed {
+            publisher: index,
+            error: reset,
+        };
         self.post(last, Due::Core(core.index(), input));
     }
 
     /// Nothing comes from a publisher for a while; then all of it.
     pub fn stall_publisher(&mut self, index: usize, time: Duration) {
-        self.trace.note(self.now, format_args!("publisher {index} stalls for {time:?}"));
+        self.trace.note(
+            self.now,
+            format_args!("publisher {index} stalls for {time:?}"),
+        );
         let publisher = &mut self.publishers[index];
         publisher.stalled_until = Some(self.now + time);
         let room = &mut self.rooms[publisher.room];
@@ -169,7 +207,8 @@ impl World {
 
     /// A publisher's network is gone, and nobody says so.
     pub fn half_open(&mut self, index: usize) {
-        self.trace.note(self.now, format_args!("publisher {index} is half open"));
+        self.trace
+            .note(self.now, format_args!("publisher {index} is half open"));
         self.publishers[index].fate = Fate::HalfOpen;
         // Not live any more: whoever waits for frames waits in vain.
         let room = &mut self.rooms[self.publishers[index].room];
@@ -178,7 +217,8 @@ impl World {
 
     /// A core's loop does not run for a while.
     pub fn stall_core(&mut self, index: usize, time: Duration) {
-        self.trace.note(self.now, format_args!("core {index} stalls for {time:?}"));
+        self.trace
+            .note(self.now, format_args!("core {index} stalls for {time:?}"));
         let until = self.now + time;
         self.cores[index].stalled_until = until;
         for room in &mut self.rooms {
@@ -195,7 +235,11 @@ impl World {
             );
             let viewers: Vec<SocketAddr> = self.addresses.keys().copied().collect();
             let spoofs = self.chance.hits(500) && !viewers.is_empty();
-            let from = if spoofs { viewers[self.chance.below(viewers.len())] } else { stranger };
+            let from = if spoofs {
+                viewers[self.chance.below(viewers.len())]
+            } else {
+                stranger
+            };
             let length = self.chance.below(1_600);
             let mut data = self.chance.bytes(length);
             // STUN, DTLS, RTP and RTCP begin so.
@@ -204,7 +248,10 @@ impl World {
                 (*first, *second) = (begin, *second & 0x7f | if begin == 128 { 200 } else { 0 });
             }
             let core = self.core_of(from);
-            self.post(self.now, Due::Core(core, CoreInput::Datagram { from, data }));
+            self.post(
+                self.now,
+                Due::Core(core, CoreInput::Datagram { from, data }),
+            );
         }
         self.trace.note(self.now, format_args!("garbage datagrams"));
     }
@@ -238,9 +285,17 @@ impl World {
             }
         }
         self.run_for(SILENCE_MAX);
-        assert_eq!(self.must_leave.len(), 0, "sessions go on without their viewers");
+        assert_eq!(
+            self.must_leave.len(),
+            0,
+            "sessions go on without their viewers"
+        );
         for core in &self.cores {
-            assert_eq!(core.engine.sizes(), (0, 0, 0), "publishers, rooms, viewers are left");
+            assert_eq!(
+                core.engine.sizes(),
+                (0, 0, 0),
+                "publishers, rooms, viewers are left"
+            );
         }
         let counters = self.control.counters();
         let gauges = [
@@ -249,14 +304,28 @@ impl World {
             &counters.whep_sessions,
             &counters.websocket_sessions,
         ];
-        assert_eq!(gauges.map(|gauge| gauge.get()), [0; 4], "control keeps something");
+        assert_eq!(
+            gauges.map(|gauge| gauge.get()),
+            [0; 4],
+            "control keeps something"
+        );
         assert_eq!(self.control.rooms(), [], "control keeps a room");
-        assert_eq!(self.transcoder.streams(), 0, "the transcoder keeps a stream");
-        assert!(self.webhooks.is_settled(), "a stream started and never ended");
+        assert_eq!(
+            self.transcoder.streams(),
+            0,
+            "the transcoder keeps a stream"
+        );
+        assert!(
+            self.webhooks.is_settled(),
+            "a stream started and never ended"
+        );
         // As many as one address may have: had control kept one, the last would be refused.
         let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), 9);
         for _ in 0..rtmpeer::limits::RTMP_CONNECTIONS_PER_ADDRESS_MAX {
-            assert!(self.control.place_publisher(peer).is_some(), "control keeps a publisher");
+            assert!(
+                self.control.place_publisher(peer).is_some(),
+                "control keeps a publisher"
+            );
         }
     }
 }

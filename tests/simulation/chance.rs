@@ -7,11 +7,6 @@ use std::time::Duration;
 pub struct Chance(u64);
 
 impl Chance {
-    /// The sequence of a seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
     /// A sequence of its own for each list of numbers: what happens to one datagram does not
     /// depend on how many others there were.
     pub fn of(numbers: &[u64]) -> Self {

@@ -71,8 +71,17 @@ impl Clip {
             let before = pictures.insert(fingerprint, (pictures.len(), tag.timestamp_ms));
             assert!(before.is_none(), "two pictures of {name} are the same");
         }
-        assert!(heads.len() == 2 && pictures.len() == 60, "{name} is another clip");
-        Self { heads, tags, round_ms: last + 33, in_order, pictures }
+        assert!(
+            heads.len() == 2 && pictures.len() == 60,
+            "{name} is another clip"
+        );
+        Self {
+            heads,
+            tags,
+            round_ms: last + 33,
+            in_order,
+            pictures,
+        }
     }
 
     /// Number of pictures.
@@ -92,7 +101,11 @@ pub fn picture(annex_b: &[u8]) -> Picture {
     let has = |kind: u8| units().any(|unit| kind_of(unit) == kind);
     let idr = has(IDR);
     let complete = idr && has(SPS) && has(PPS);
-    Picture { complete, idr, fingerprint: fingerprint(units()) }
+    Picture {
+        complete,
+        idr,
+        fingerprint: fingerprint(units()),
+    }
 }
 
 fn kind_of(unit: &[u8]) -> u8 {
@@ -129,6 +142,10 @@ fn annex_b_units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
         let unit = &after[..end];
         rest = &after[end..];
         // The zero byte of the next long start code.
-        Some(if is_last { unit } else { unit.strip_suffix(&[0]).unwrap_or(unit) })
+        Some(if is_last {
+            unit
+        } else {
+            unit.strip_suffix(&[0]).unwrap_or(unit)
+        })
     })
 }

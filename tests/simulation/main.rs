@@ -21,6 +21,7 @@ mod kit;
 mod acts;
 mod chance;
 mod clip;
+mod machines;
 mod model;
 mod network;
 mod peers;
@@ -72,9 +73,16 @@ fn random_lives_keep_every_promise() {
     };
     let outcomes: Vec<Result<Outcome, u64>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(run)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
     });
-    let failed: Vec<u64> = outcomes.iter().filter_map(|it| it.as_ref().err()).copied().collect();
+    let failed: Vec<u64> = outcomes
+        .iter()
+        .filter_map(|it| it.as_ref().err())
+        .copied()
+        .collect();
     if let Some(first) = failed.first() {
         panic!(
             "{} of {seeds} seeds failed: {failed:?}; see one with\n    \
@@ -84,7 +92,9 @@ fn random_lives_keep_every_promise() {
     }
     let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
     let mut tally = Tally::default();
-    outcomes.iter().for_each(|outcome| tally.add(&outcome.tally));
+    outcomes
+        .iter()
+        .for_each(|outcome| tally.add(&outcome.tally));
     let publishes: u32 = outcomes.iter().map(|outcome| outcome.publishes).sum();
     let count = |index: usize| outcomes.iter().map(|outcome| outcome.counts[index]).sum();
     let counts: [u64; 3] = [count(0), count(1), count(2)];
@@ -93,14 +103,27 @@ fn random_lives_keep_every_promise() {
         "{publishes} publishes, {tally:?}, forwarded, overflown, refused: {counts:?}"
     );
     // What was never put to the test was not tested.
-    let checked = [tally.captures, tally.skews, tally.alive, tally.jumps, tally.holes];
-    assert!(checked.iter().chain(&counts).all(|count| *count > 0), "{tally:?} {counts:?}");
+    let checked = [
+        tally.captures,
+        tally.skews,
+        tally.alive,
+        tally.jumps,
+        tally.holes,
+    ];
+    assert!(
+        checked.iter().chain(&counts).all(|count| *count > 0),
+        "{tally:?} {counts:?}"
+    );
 }
 
 #[test]
 fn a_seed_repeats_itself() {
     for seed in [1, 2, 4] {
-        assert_eq!(live(seed, false).hash, live(seed, false).hash, "seed {seed}");
+        assert_eq!(
+            live(seed, false).hash,
+            live(seed, false).hash,
+            "seed {seed}"
+        );
     }
     assert_ne!(live(1, false).hash, live(2, false).hash);
 }

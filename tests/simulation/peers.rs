@@ -29,7 +29,11 @@ impl World {
             PublisherInput::Connected => {
                 publisher.connected = true;
                 if let (Some(bytes), Some((core, _))) = (publisher.garbage.take(), publisher.id) {
-                    let input = CoreInput::Tcp { publisher: index, bytes, completes: None };
+                    let input = CoreInput::Tcp {
+                        publisher: index,
+                        bytes,
+                        completes: None,
+                    };
                     self.post(self.now, Due::Core(core.index(), input));
                 }
             }
@@ -44,10 +48,16 @@ impl World {
 
     pub(super) fn turn_publisher(&mut self, index: usize) {
         let segments = self.publishers[index].step(self.now);
-        let Some((core, _)) = self.publishers[index].id else { return };
+        let Some((core, _)) = self.publishers[index].id else {
+            return;
+        };
         for segment in segments {
             let (bytes, completes) = (segment.bytes, segment.completes);
-            let input = CoreInput::Tcp { publisher: index, bytes, completes };
+            let input = CoreInput::Tcp {
+                publisher: index,
+                bytes,
+                completes,
+            };
             self.post(segment.at, Due::Core(core.index(), input));
         }
     }
@@ -73,7 +83,10 @@ impl World {
             ViewerInput::WebSocket(message) => self.take_message(index, message),
             ViewerInput::Closed => {
                 let is_well = viewer.stage == Stage::Playing && viewer.quality.loss == 0;
-                assert!(!is_well, "the server closed the WebSocket of viewer {index}");
+                assert!(
+                    !is_well,
+                    "the server closed the WebSocket of viewer {index}"
+                );
                 viewer.stage = Stage::Gone;
             }
         }
@@ -91,7 +104,9 @@ impl World {
         }
         assert_eq!(response.status, 201, "{:?}", response.body);
         viewer.session = response.field("Location").map(str::to_owned);
-        viewer.kit.accept(std::str::from_utf8(&response.body).unwrap());
+        viewer
+            .kit
+            .accept(std::str::from_utf8(&response.body).unwrap());
         viewer.stage = Stage::Playing;
     }
 
@@ -102,7 +117,10 @@ impl World {
                 let answer = ClientMessage::Answer(viewer.kit.answer(&sdp));
                 viewer.stage = Stage::Playing;
                 let conn = viewer.conn;
-                self.post_control(ControlInput::WebSocket { conn, message: answer });
+                self.post_control(ControlInput::WebSocket {
+                    conn,
+                    message: answer,
+                });
             }
             ServerMessage::IsPublishing { live, .. } => {
                 let before = viewer.told_live.replace(live);
@@ -133,8 +151,12 @@ impl World {
             assert_eq!(to, SERVER, "a viewer sends elsewhere");
             let core = self.core_of(from);
             let viewer = &mut self.viewers[index];
-            for at in viewer.up.carry(&viewer.quality, now).into_iter().flatten() {
-                let input = CoreInput::Datagram { from, data: data.clone() };
+            let quality = viewer.quality_now();
+            for at in viewer.up.carry(&quality, now).into_iter().flatten() {
+                let input = CoreInput::Datagram {
+                    from,
+                    data: data.clone(),
+                };
                 self.post(at, Due::Core(core, input));
             }
         }
@@ -143,7 +165,9 @@ impl World {
 
     fn scene(&self, viewer: &SimViewer) -> Scene {
         let room = &self.rooms[viewer.room];
-        let core_fault = viewer.id.map(|(_, core)| self.cores[core.index()].stalled_until);
+        let core_fault = viewer
+            .id
+            .map(|(_, core)| self.cores[core.index()].stalled_until);
         Scene {
             now: self.now,
             start: self.start,
@@ -151,7 +175,9 @@ impl World {
             clip: room.clip,
             anchor: room.live.and_then(|live| self.publishers[live].anchor),
             live: room.live.is_some(),
-            room_fault: core_fault.into_iter().fold(room.fault, std::time::Instant::max),
+            room_fault: core_fault
+                .into_iter()
+                .fold(room.fault, std::time::Instant::max),
             faithful: viewer.quality.is_faithful(),
             way: viewer.quality.delay + viewer.quality.jitter,
         }
@@ -169,10 +195,15 @@ impl World {
             let first = &mut viewer.first_ticks[usize::from(frame.kind.is_audio())];
             let ticks = frame.ticks.wrapping_sub(*first.get_or_insert(frame.ticks));
             let (kind, whole) = (frame.kind, frame.contiguous);
-            self.trace.note(self.now, format_args!("viewer {index} {kind:?} {ticks} {whole}"));
+            self.trace.note(
+                self.now,
+                format_args!("viewer {index} {kind:?} {ticks} {whole}"),
+            );
         }
         let wants_key = viewer.watch.take(&frames, &reports, &scene);
-        let is_time = viewer.asked_key.is_none_or(|last| self.now >= last + PLI_INTERVAL);
+        let is_time = viewer
+            .asked_key
+            .is_none_or(|last| self.now >= last + PLI_INTERVAL);
         if wants_key && is_time && viewer.is_watching() {
             viewer.asked_key = Some(self.now);
             viewer.kit.request_keyframe();
@@ -189,6 +220,9 @@ impl World {
             }
         }
         let late = self.must_leave.iter().find(|(_, by)| **by < self.now);
-        assert!(late.is_none(), "a session goes on without its viewer: {late:?}");
+        assert!(
+            late.is_none(),
+            "a session goes on without its viewer: {late:?}"
+        );
     }
 }

@@ -193,11 +193,17 @@ impl SimPublisher {
             for (index, piece) in pieces.into_iter().enumerate() {
                 let arrival = now + self.delay + self.chance.micros(0, 1_500);
                 let stalled = self.stalled_until.filter(|until| *until > now);
-                let arrival = [Some(arrival), self.last_arrival, stalled].into_iter().flatten();
+                let arrival = [Some(arrival), self.last_arrival, stalled]
+                    .into_iter()
+                    .flatten();
                 let arrival = arrival.max().unwrap();
                 self.last_arrival = Some(arrival);
                 let completes = completes.filter(|_| index == 2);
-                segments.push(Segment { at: arrival, bytes: piece.to_vec(), completes });
+                segments.push(Segment {
+                    at: arrival,
+                    bytes: piece.to_vec(),
+                    completes,
+                });
             }
         }
     }

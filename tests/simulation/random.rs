@@ -8,7 +8,7 @@ use super::clip::Clip;
 use super::kit::publisher::Progress;
 use super::network::Quality;
 use super::publisher::Fate;
-use super::viewer::{Stage, Way};
+use super::viewer::{SimViewer, Stage, Way};
 use super::watch::Tally;
 use super::world::{Plan, World};
 
@@ -43,19 +43,35 @@ pub fn live(seed: u64, print: bool) -> Outcome {
     let media_frames = [4, 64, 4_096][chance.below(3)];
     let mut clips = vec![Clip::baseline()];
     if chance.hits(500) {
-        clips.push(if chance.hits(500) { Clip::reordered() } else { Clip::baseline() });
+        clips.push(if chance.hits(500) {
+            Clip::reordered()
+        } else {
+            Clip::baseline()
+        });
     }
-    let world = World::new(Plan { seed, cores, media_frames, print }, &clips);
+    let world = World::new(
+        Plan {
+            seed,
+            cores,
+            media_frames,
+            print,
+        },
+        &clips,
+    );
     let start = world.now;
     let mut encoder = || (None, start + chance.millis(0, 3_000));
     let encoders = clips.iter().map(|_| encoder()).collect();
-    let mut life = Life { world, chance, encoders };
+    let mut life = Life {
+        world,
+        chance,
+        encoders,
+    };
     for _ in 0..life.chance.below(4) {
         life.join();
     }
     while life.world.now < start + LIFE {
         // Some lives are calm: what needs quiet to be checked is checked in them.
-        let calm = if seed % 4 == 0 { 4 } else { 1 };
+        let calm = if seed.is_multiple_of(4) { 4 } else { 1 };
         let pause = life.chance.millis(20, 1_200) * calm;
         life.world.run_for(pause);
         life.publish();
@@ -98,7 +114,11 @@ impl Life {
         match self.chance.below(22) {
             0..=4 => self.join(),
             5 | 6 => {
-                let way = if self.chance.hits(500) { Goodbye::Signalling } else { Goodbye::Dtls };
+                let way = if self.chance.hits(500) {
+                    Goodbye::Signalling
+                } else {
+                    Goodbye::Dtls
+                };
                 self.with_viewer(|world, viewer| world.leave(viewer, way));
             }
             7 => self.with_viewer(World::silence),
@@ -135,10 +155,19 @@ impl Life {
 
     fn join(&mut self) {
         let present = |stage| matches!(stage, Stage::Asking | Stage::Playing);
-        let count = self.world.viewers.iter().filter(|viewer| present(viewer.stage)).count();
+        let count = self
+            .world
+            .viewers
+            .iter()
+            .filter(|viewer| present(viewer.stage))
+            .count();
         if count < VIEWERS_MAX {
             let room = self.chance.below(self.encoders.len());
-            let way = if self.chance.hits(500) { Way::Whep } else { Way::WebSocket };
+            let way = if self.chance.hits(500) {
+                Way::Whep
+            } else {
+                Way::WebSocket
+            };
             let quality = match self.chance.hits(400) {
                 true => Quality::GOOD,
                 false => Quality::any(&mut self.chance),
@@ -149,7 +178,8 @@ impl Life {
 
     fn with_viewer(&mut self, act: impl FnOnce(&mut World, usize)) {
         let viewers = self.world.viewers.iter().enumerate();
-        let playing = viewers.filter(|(_, viewer)| viewer.stage == Stage::Playing);
+        let plays = |viewer: &SimViewer| viewer.stage == Stage::Playing && viewer.kit.connected;
+        let playing = viewers.filter(|(_, viewer)| plays(viewer));
         let playing: Vec<usize> = playing.map(|(index, _)| index).collect();
         let chosen = self.chance.below(playing.len());
         if let Some(&viewer) = playing.get(chosen) {

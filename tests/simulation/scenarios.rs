@@ -11,7 +11,12 @@ use super::world::{Plan, World};
 
 /// A world of so many cores with one room.
 fn world(seed: u64, cores: u16) -> World {
-    let plan = Plan { seed, cores, media_frames: 4_096, print: false };
+    let plan = Plan {
+        seed,
+        cores,
+        media_frames: 4_096,
+        print: false,
+    };
     World::new(plan, &[Clip::baseline()])
 }
 
@@ -31,8 +36,14 @@ fn quiet_stream_plays_without_a_hole() {
     let viewer = world.join(0, Way::Whep, Quality::GOOD);
     world.run_for(Duration::from_secs(30));
     let tally = world.tally();
-    assert!(tally.pictures >= 28 * 30 && tally.sounds >= 28 * 50, "{tally:?}");
-    assert!(tally.captures >= 20 * 30 && tally.skews >= 20 * 80, "{tally:?}");
+    assert!(
+        tally.pictures >= 28 * 30 && tally.sounds >= 28 * 50,
+        "{tally:?}"
+    );
+    assert!(
+        tally.captures >= 20 * 30 && tally.skews >= 20 * 80,
+        "{tally:?}"
+    );
     assert_eq!((tally.holes, tally.sound_breaks), (0, 0), "{tally:?}");
     assert_eq!(world.viewers[viewer].stage, Stage::Playing);
     world.end();
@@ -59,7 +70,10 @@ fn reconnecting_twenty_times_keeps_the_viewer_and_leaks_nothing() {
         assert_eq!((ended["reset"], ended["finished"]), (10, 10));
         let sizes = world.cores.iter().map(|core| core.engine.sizes());
         let sum = sizes.fold((0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2));
-        assert!(sum.0 == 0 && sum.1 <= usize::from(cores) && sum.2 == 2, "{sum:?}");
+        assert!(
+            sum.0 == 0 && sum.1 <= usize::from(cores) && sum.2 == 2,
+            "{sum:?}"
+        );
         world.end();
     }
 }
@@ -76,7 +90,10 @@ fn fifth_of_the_datagrams_lost_is_made_good_by_retransmission() {
     let after = world.tally();
     let pictures = after.pictures - before.pictures;
     assert!(pictures >= 30 * 30 * 9 / 10, "{pictures} pictures in 30 s");
-    assert!(world.cores[0].counters.resends.get() > 200, "nothing was sent again");
+    assert!(
+        world.cores[0].counters.resends.get() > 200,
+        "nothing was sent again"
+    );
     assert_eq!(world.viewers[viewer].stage, Stage::Playing);
     world.end();
 }
@@ -103,7 +120,10 @@ fn room_on_two_cores_is_linked_while_it_is_watched() {
     world.run_for(Duration::from_millis(500));
     let publisher = world.publish(0);
     plays(&mut world, first, "media of the other core");
-    let home = world.publishers[publisher].id.map(|(core, _)| core).unwrap();
+    let home = world.publishers[publisher]
+        .id
+        .map(|(core, _)| core)
+        .unwrap();
     let away = world.viewers[first].id.map(|(_, core)| core).unwrap();
     assert_ne!(home, away, "the room is on one core only");
     let second = world.join(0, Way::WebSocket, Quality::GOOD);
@@ -127,16 +147,26 @@ fn hundred_viewers_within_a_second_all_play() {
     world.publish(0);
     world.run_for(Duration::from_secs(2));
     for number in 0..100 {
-        let way = if number % 4 == 0 { Way::WebSocket } else { Way::Whep };
+        let way = if number % 4 == 0 {
+            Way::WebSocket
+        } else {
+            Way::Whep
+        };
         world.join(0, way, Quality::GOOD);
         world.run_for(Duration::from_millis(10));
     }
     world.run_until("a hundred viewers", Duration::from_secs(2), |world| {
         let plays = |counts: (usize, usize)| counts.0 >= 5 && counts.1 >= 5;
-        world.viewers.iter().all(|viewer| plays(viewer.watch.counts))
+        world
+            .viewers
+            .iter()
+            .all(|viewer| plays(viewer.watch.counts))
     });
     let viewers = world.cores.iter().map(|core| core.engine.sizes().2);
-    assert!(viewers.clone().sum::<usize>() == 100 && viewers.min() > Some(20), "all on one core");
+    assert!(
+        viewers.clone().sum::<usize>() == 100 && viewers.min() > Some(20),
+        "all on one core"
+    );
     world.end();
 }
 

@@ -19,7 +19,11 @@ pub struct Trace {
 impl Trace {
     /// Begins; `print` shows it on stderr.
     pub fn new(start: Instant, print: bool) -> Self {
-        Self { start, hash: FNV.0, print }
+        Self {
+            start,
+            hash: FNV.0,
+            print,
+        }
     }
 
     /// Notes an event.

@@ -79,6 +79,15 @@ impl SimViewer {
         self.stage == Stage::Playing
     }
 
+    /// Its way as it is now.
+    pub fn quality_now(&self) -> Quality {
+        if self.kit.connected {
+            self.quality
+        } else {
+            self.quality.in_handshake()
+        }
+    }
+
     /// Lets the player take what is due and send what it wants to.
     pub fn step(&mut self, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut datagrams = Vec::new();
@@ -86,7 +95,9 @@ impl SimViewer {
             if self.next <= now {
                 self.kit.handle_timeout(now);
             }
-            let next = self.kit.poll(|to, datagram| datagrams.push((to, datagram.to_vec())));
+            let next = self
+                .kit
+                .poll(|to, datagram| datagrams.push((to, datagram.to_vec())));
             // Whatever it says, it is not called again at once for nothing.
             self.next = next.max(now + Duration::from_micros(100));
         }
@@ -123,7 +134,13 @@ pub fn whep_request(room: &str, offer: String) -> HttpRequest {
 pub fn websocket_request(room: &str) -> HttpRequest {
     let mut request = request(Method::Get, "/v1/ws");
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    request.query = vec![pair("roomID", room), pair("clientID", "same"), pair("clientName", "v")];
-    request.upgrade = Some(WebSocketUpgrade { key: "dGhlIHNhbXBsZSBub25jZQ==".into() });
+    request.query = vec![
+        pair("roomID", room),
+        pair("clientID", "same"),
+        pair("clientName", "v"),
+    ];
+    request.upgrade = Some(WebSocketUpgrade {
+        key: "dGhlIHNhbXBsZSBub25jZQ==".into(),
+    });
     request
 }

@@ -170,7 +170,10 @@ impl Watch {
         }
         for (what, last) in [("picture", self.picture), ("sound", self.sound)] {
             let last = last.map(|last| scene.now.saturating_duration_since(last.at));
-            assert!(last.is_some_and(|last| last <= wait), "no {what} for {last:?}");
+            assert!(
+                last.is_some_and(|last| last <= wait),
+                "no {what} for {last:?}"
+            );
         }
         self.tally.alive += 1;
     }
@@ -178,7 +181,10 @@ impl Watch {
     fn take_picture(&mut self, frame: &KitFrame, scene: &Scene) -> bool {
         let picture = picture(&frame.data);
         let Some((place, clip_ms)) = scene.clip.place(&picture) else {
-            assert!(!frame.contiguous || !scene.faithful, "a picture that nobody sent");
+            assert!(
+                !frame.contiguous || !scene.faithful,
+                "a picture that nobody sent"
+            );
             return true;
         };
         // What is cached of a publish that is over must not be shown as live.
@@ -190,19 +196,34 @@ impl Watch {
                 self.picture.is_some() || self.disturbed || picture.complete,
                 "the first picture, {place} at {clip_ms} ms, needs others"
             );
-            assert!(frame.contiguous || excused, "a hole without loss before picture {place}");
+            assert!(
+                frame.contiguous || excused,
+                "a hole without loss before picture {place}"
+            );
         }
         if let Some(last) = self.picture {
             let rises = frame.ticks > last.ticks || !scene.clip.in_order;
             let (before, after) = (last.ticks, frame.ticks);
-            assert!(rises, "picture {place} at {after} after {} at {before}", last.place);
+            assert!(
+                rises,
+                "picture {place} at {after} after {} at {before}",
+                last.place
+            );
             let follows = place == (last.place + 1) % scene.clip.picture_count();
             if frame.contiguous && !follows {
-                assert!(picture.complete, "picture {place} after {} is no entry", last.place);
+                assert!(
+                    picture.complete,
+                    "picture {place} after {} is no entry",
+                    last.place
+                );
                 self.tally.jumps += 1;
             }
         }
-        self.picture = Some(Seen { ticks: frame.ticks, place, at: frame.received });
+        self.picture = Some(Seen {
+            ticks: frame.ticks,
+            place,
+            at: frame.received,
+        });
         self.counts.0 += 1;
         self.tally.pictures += 1;
         if !frame.contiguous {
@@ -210,10 +231,15 @@ impl Watch {
             self.tally.holes += 1;
             return !picture.idr;
         }
-        if let (Some(error), true) = (self.capture_error(frame, clip_ms, scene), scene.clip.in_order)
-        {
+        if let (Some(error), true) = (
+            self.capture_error(frame, clip_ms, scene),
+            scene.clip.in_order,
+        ) {
             let is_small = error.abs() <= CAPTURE_ERROR_MAX_MICROS;
-            assert!(is_small, "picture {place}: capture time is wrong by {error} µs");
+            assert!(
+                is_small,
+                "picture {place}: capture time is wrong by {error} µs"
+            );
             self.tally.captures += 1;
         }
         self.note_lateness(frame, scene);
@@ -222,24 +248,39 @@ impl Watch {
 
     fn take_sound(&mut self, frame: &KitFrame, scene: &Scene) {
         if let Some(last) = self.sound {
-            assert!(frame.ticks > last.ticks, "sound at {} after {}", frame.ticks, last.ticks);
+            assert!(
+                frame.ticks > last.ticks,
+                "sound at {} after {}",
+                frame.ticks,
+                last.ticks
+            );
             let step = frame.ticks - last.ticks;
             let settled = self.is_settled(scene) && scene.faithful;
-            if step % SOUND_TICKS != 0 || (settled && step != SOUND_TICKS) {
+            if !step.is_multiple_of(SOUND_TICKS) || (settled && step != SOUND_TICKS) {
                 self.breaks += 1;
                 self.tally.sound_breaks += 1;
                 let (breaks, causes) = (self.breaks, self.causes);
-                assert!(breaks <= causes, "sound goes on by {step}: {breaks} of {causes} times");
+                assert!(
+                    breaks <= causes,
+                    "sound goes on by {step}: {breaks} of {causes} times"
+                );
             }
         }
-        self.sound = Some(Seen { ticks: frame.ticks, place: 0, at: frame.received });
+        self.sound = Some(Seen {
+            ticks: frame.ticks,
+            place: 0,
+            at: frame.received,
+        });
         self.counts.1 += 1;
         self.tally.sounds += 1;
         self.note_lateness(frame, scene);
     }
 
     fn is_settled(&self, scene: &Scene) -> bool {
-        let fault = self.hole.into_iter().fold(self.fault.max(scene.room_fault), Instant::max);
+        let fault = self
+            .hole
+            .into_iter()
+            .fold(self.fault.max(scene.room_fault), Instant::max);
         scene.now >= fault + SETTLE && scene.anchor.is_some()
     }
 
@@ -251,7 +292,9 @@ impl Watch {
             MediaKind::Audio => 48_000,
         };
         let low = |ticks: u64| u32::try_from(ticks & 0xffff_ffff).unwrap();
-        let ticks = low(frame.ticks).wrapping_sub(low(report.rtp.numer())).cast_signed();
+        let ticks = low(frame.ticks)
+            .wrapping_sub(low(report.rtp.numer()))
+            .cast_signed();
         Some(micros(report.wall) + i64::from(ticks) * 1_000_000 / rate)
     }
 
@@ -265,7 +308,11 @@ impl Watch {
         let expected = origin + (i64::from(clip_ms) - i64::from(anchor.clip_ms)) * 1_000;
         let round = i64::from(scene.clip.round_ms) * 1_000;
         let error = (self.captured(frame)? - expected).rem_euclid(round);
-        Some(if error > round / 2 { error - round } else { error })
+        Some(if error > round / 2 {
+            error - round
+        } else {
+            error
+        })
     }
 
     fn note_lateness(&mut self, frame: &KitFrame, scene: &Scene) {
@@ -274,7 +321,9 @@ impl Watch {
             self.lateness.iter_mut().for_each(VecDeque::clear);
             return;
         }
-        let Some(captured) = self.captured(frame) else { return };
+        let Some(captured) = self.captured(frame) else {
+            return;
+        };
         let received = micros(scene.wall_origin + (frame.received - scene.start));
         let of_track = &mut self.lateness[track(frame.kind)];
         of_track.push_back(received - captured);
@@ -285,7 +334,8 @@ impl Watch {
         if let (Some(pictures), Some(sounds)) = (median(pictures), median(sounds)) {
             // A reordered picture is due later than it is sent.
             if scene.clip.in_order {
-                let skew = Duration::from_micros((pictures + SOUND_LATENESS_MICROS).abs_diff(sounds));
+                let skew =
+                    Duration::from_micros((pictures + SOUND_LATENESS_MICROS).abs_diff(sounds));
                 assert!(
                     skew <= SKEW_MAX,
                     "picture and sound are {skew:?} apart: {pictures} and {sounds} µs late"
