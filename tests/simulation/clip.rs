@@ -1,0 +1,151 @@
+//! What publishers of the simulation send: a clip of `tests/data`, and how to know its pictures
+//! again behind the server.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use rtmpeer::media::flv::file::{Tag, TagKind};
+
+use super::kit;
+
+/// NAL unit types (H.264 table 7-1).
+const SLICE: u8 = 1;
+const IDR: u8 = 5;
+const SPS: u8 = 7;
+const PPS: u8 = 8;
+/// Bytes of a video tag's body before the access unit, and of each length in it.
+const VIDEO_HEADER_BYTES: usize = 5;
+const LENGTH_BYTES: usize = 4;
+
+/// A clip.
+pub struct Clip {
+    /// Configurations, sent first.
+    pub heads: Vec<Tag>,
+    /// Pictures and sounds.
+    pub tags: Vec<Tag>,
+    /// How long one turn of it lasts, in milliseconds.
+    pub round_ms: u32,
+    /// Whether pictures come out in the order they go in.
+    pub in_order: bool,
+    /// Picture by content: its place among the pictures, and its timestamp.
+    pictures: BTreeMap<u64, (usize, u32)>,
+}
+
+/// What a picture holds.
+pub struct Picture {
+    /// Parameter sets and an IDR slice: it can be decoded without any other.
+    pub complete: bool,
+    /// An IDR slice.
+    pub idr: bool,
+    /// Its slices.
+    fingerprint: u64,
+}
+
+impl Clip {
+    /// Without B-frames.
+    pub fn baseline() -> &'static Self {
+        static CLIP: OnceLock<Clip> = OnceLock::new();
+        CLIP.get_or_init(|| Self::read("baseline.flv", true))
+    }
+
+    /// With B-frames, and 44.1 kHz mono.
+    pub fn reordered() -> &'static Self {
+        static CLIP: OnceLock<Clip> = OnceLock::new();
+        CLIP.get_or_init(|| Self::read("high-b-frames.flv", false))
+    }
+
+    fn read(name: &str, in_order: bool) -> Self {
+        let is_head = |tag: &Tag| tag.payload.get(1) == Some(&0);
+        let is_media = |tag: &Tag| matches!(tag.kind, TagKind::Audio | TagKind::Video);
+        let all = kit::clip::clip(name).into_iter().filter(is_media);
+        let (heads, tags): (Vec<Tag>, Vec<Tag>) = all.partition(is_head);
+        let last = tags.iter().map(|tag| tag.timestamp_ms).max().unwrap();
+        let mut pictures = BTreeMap::new();
+        let videos = tags.iter().filter(|tag| tag.kind == TagKind::Video);
+        // The last one says the end of the sequence and has no picture.
+        for tag in videos.filter(|tag| tag.payload.get(1) == Some(&1)) {
+            let fingerprint = fingerprint(access_unit(&tag.payload));
+            let before = pictures.insert(fingerprint, (pictures.len(), tag.timestamp_ms));
+            assert!(before.is_none(), "two pictures of {name} are the same");
+        }
+        assert!(
+            heads.len() == 2 && pictures.len() == 60,
+            "{name} is another clip"
+        );
+        Self {
+            heads,
+            tags,
+            round_ms: last + 33,
+            in_order,
+            pictures,
+        }
+    }
+
+    /// Number of pictures.
+    pub fn picture_count(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// Place and timestamp of a picture; `None` if the clip does not have it.
+    pub fn place(&self, picture: &Picture) -> Option<(usize, u32)> {
+        self.pictures.get(&picture.fingerprint).copied()
+    }
+}
+
+/// Takes a picture in Annex B form apart.
+pub fn picture(annex_b: &[u8]) -> Picture {
+    let units = || annex_b_units(annex_b);
+    let has = |kind: u8| units().any(|unit| kind_of(unit) == kind);
+    let idr = has(IDR);
+    let complete = idr && has(SPS) && has(PPS);
+    Picture {
+        complete,
+        idr,
+        fingerprint: fingerprint(units()),
+    }
+}
+
+fn kind_of(unit: &[u8]) -> u8 {
+    unit.first().map_or(0, |first| first & 0x1f)
+}
+
+fn fingerprint<'a>(units: impl Iterator<Item = &'a [u8]>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for unit in units.filter(|unit| [SLICE, IDR].contains(&kind_of(unit))) {
+        hasher.write(unit);
+    }
+    hasher.finish()
+}
+
+/// NAL units of a video tag's body.
+fn access_unit(body: &Bytes) -> impl Iterator<Item = &[u8]> {
+    let mut rest = &body[VIDEO_HEADER_BYTES..];
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk::<LENGTH_BYTES>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap();
+        let (unit, after) = after.split_at(length);
+        rest = after;
+        Some(unit)
+    })
+}
+
+/// NAL units of a byte stream (H.264 annex B).
+fn annex_b_units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let start = |bytes: &[u8]| bytes.windows(3).position(|window| window == [0, 0, 1]);
+    std::iter::from_fn(move || {
+        let begin = start(rest)? + 3;
+        let after = &rest[begin..];
+        let (end, is_last) = start(after).map_or((after.len(), true), |end| (end, false));
+        let unit = &after[..end];
+        rest = &after[end..];
+        // The zero byte of the next long start code.
+        Some(if is_last {
+            unit
+        } else {
+            unit.strip_suffix(&[0]).unwrap_or(unit)
+        })
+    })
+}
