@@ -1,6 +1,11 @@
 //! Transcoding AAC to Opus: seconds of sound per second of one core, that is × real time (the
 //! figure after `thrpt`), and what a format change costs.
-#![allow(clippy::unwrap_used, reason = "a bench may stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a bench may stop, and makes its own signal"
+)]
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 
 use std::f64::consts::TAU;

@@ -3,7 +3,7 @@
 //! the time when the journal reads it (sd-daemon(3), systemd.exec(5) `$JOURNAL_STREAM`).
 //!
 //! One record is one line: control characters in it are escaped. Other crates' records are shown
-//! from `warn` up, and at most [`FOREIGN_LINES_PER_SECOND`]: hostile datagrams make str0m warn.
+//! from `warn` up, and at most ten a second: hostile datagrams make str0m warn.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write, stderr};

@@ -235,11 +235,14 @@ fn text_of<'a>(value: &'a Value<'_>, example: &str) -> Result<&'a str, String> {
 /// An address and port to listen on.
 pub(super) fn address(item: &Item<'_>) -> Result<SocketAddr, String> {
     let example = "\"0.0.0.0:1935\", or \"[::]:1935\" for IPv6";
-    let text = text_of(&item.value, example)?;
-    text.parse().ok().ok_or_else(|| {
+    let parsed = match &item.value {
+        Value::Text(text) => text.trim().parse().ok(),
+        Value::Integer(_) | Value::List(_) | Value::Other(_) => None,
+    };
+    parsed.ok_or_else(|| {
         format!(
             "{} is not an IP address with a port; write for example {example}",
-            quoted(text)
+            item.value
         )
     })
 }

@@ -260,7 +260,7 @@ impl Engine {
                         return;
                     };
                     if let Some(newest) = &delivery.burst_to {
-                        state.viewer.begin_burst(newest);
+                        state.viewer.begin_burst(&delivery.frame, newest);
                     }
                     state.cursor.advance(&delivery.frame);
                     delivery.frame

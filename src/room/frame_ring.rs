@@ -180,8 +180,8 @@ mod tests {
         let (start, mut ring) = (start(), FrameRing::default());
         for number in 0..5_000 {
             ring.push(frame(start, number, number == 0));
+            assert!(ring.len() <= RING_FRAMES_MAX);
         }
-        assert_eq!(ring.len(), RING_FRAMES_MAX);
         assert_eq!(ring.newest_key(), None, "an evicted key is no entry point");
     }
 

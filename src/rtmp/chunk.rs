@@ -4,10 +4,13 @@
 //! Chunks of different messages may alternate, so each chunk stream id assembles its own message,
 //! in a buffer that grows with the bytes that came, never with the length that was declared.
 
+mod header;
+
 use std::fmt;
 
 use bytes::Bytes;
 
+use self::header::{Earlier, Format, HEADER_BYTES_MAX, Header, Timestamp, parse_header};
 use crate::limits::{
     RTMP_CHUNK_STREAMS_MAX, RTMP_MESSAGE_BYTES_MAX, RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX,
     RTMP_PARTIAL_BYTES_MAX, RTMP_VIDEO_MESSAGE_BYTES_MAX,
@@ -131,10 +134,6 @@ impl std::error::Error for ChunkError {}
 
 /// Chunk size until a Set Chunk Size message (§5.4.1), in bytes.
 const INITIAL_CHUNK_SIZE: usize = 128;
-/// Basic header (§5.3.1.1) 3 bytes, message header (§5.3.1.2) 11, extended timestamp (§5.3.1.3) 4.
-const HEADER_BYTES_MAX: usize = 18;
-/// Timestamp field that says an extended timestamp follows (§5.3.1.3).
-const EXTENDED_TIMESTAMP: u32 = 0x00ff_ffff;
 /// First memory given to a message, in bytes: most frames fit, and 64 such buffers are 1 MiB.
 const FIRST_BUFFER_BYTES: usize = 16 * 1_024;
 /// The same before a publish.
@@ -185,38 +184,6 @@ struct Assembly {
     buffer: Vec<u8>,
     left: usize,
     keep: bool,
-}
-
-/// One chunk header, as it stands.
-#[derive(Debug, Clone, Copy)]
-struct Header {
-    chunk_stream: u32,
-    format: Format,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Format {
-    /// Type 0: everything.
-    Full(MessageHeader, u32),
-    /// Type 1: all but the message stream.
-    SameStream(MessageHeader),
-    /// Type 2: only a timestamp delta.
-    Delta(Timestamp),
-    /// Type 3: as before.
-    Same(Option<Timestamp>),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct MessageHeader {
-    timestamp: Timestamp,
-    length: usize,
-    type_id: u8,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Timestamp {
-    field: u32,
-    extended: bool,
 }
 
 impl Default for ChunkReader {
@@ -291,7 +258,7 @@ impl ChunkReader {
             *to = from;
             length = length.saturating_add(1);
         }
-        let Some((header, used)) = parse_header(bytes.get(..length)?, &self.streams) else {
+        let Some((header, used)) = self.parse_header(bytes.get(..length)?) else {
             *input = input.get(length.saturating_sub(carried)..)?;
             self.carry = bytes;
             self.carry_len = length;
@@ -307,6 +274,17 @@ impl ChunkReader {
         }
         *input = input.get(from_input..)?;
         Some(header)
+    }
+
+    fn parse_header(&self, bytes: &[u8]) -> Option<(Header, usize)> {
+        parse_header(bytes, |id| {
+            let stream = self.streams.iter().find(|stream| stream.id == id)?;
+            stream.extended.then_some(Earlier {
+                field: stream.field,
+                timestamp_ms: stream.timestamp_ms,
+                inside_message: stream.assembly.is_some(),
+            })
+        })
     }
 
     /// Applies a header. Returns the message if it is already complete, having no bytes.
@@ -556,120 +534,6 @@ fn control_u32(payload: &[u8]) -> Result<u32, ChunkError> {
     let bytes = payload.first_chunk();
     let bytes = bytes.ok_or(ChunkError::ShortControlMessage)?;
     Ok(u32::from_be_bytes(*bytes))
-}
-
-/// Reads a header; `None` if there are too few bytes to tell. Returns it with its length.
-fn parse_header(bytes: &[u8], streams: &[ChunkStream]) -> Option<(Header, usize)> {
-    let mut cursor = Cursor {
-        rest: bytes,
-        used: 0,
-    };
-    let [first] = cursor.take()?;
-    let chunk_stream = match first & 0x3f {
-        0 => {
-            let [id] = cursor.take()?;
-            u32::from(id).saturating_add(64)
-        }
-        1 => u32::from(u16::from_le_bytes(cursor.take()?)).saturating_add(64),
-        id => u32::from(id),
-    };
-    let format = match first >> 6 {
-        0 => {
-            let (field, length, type_id) = cursor.message_header()?;
-            let stream_id = u32::from_le_bytes(cursor.take()?);
-            Format::Full(cursor.extend(field, length, type_id)?, stream_id)
-        }
-        1 => {
-            let (field, length, type_id) = cursor.message_header()?;
-            Format::SameStream(cursor.extend(field, length, type_id)?)
-        }
-        2 => {
-            let field = cursor.u24()?;
-            Format::Delta(cursor.extended(field)?)
-        }
-        _ => {
-            let stream = streams.iter().find(|stream| stream.id == chunk_stream);
-            Format::Same(cursor.repeated_timestamp(stream)?)
-        }
-    };
-    let header = Header {
-        chunk_stream,
-        format,
-    };
-    Some((header, cursor.used))
-}
-
-struct Cursor<'a> {
-    rest: &'a [u8],
-    used: usize,
-}
-
-impl Cursor<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        self.used = self.used.saturating_add(N);
-        Some(*taken)
-    }
-
-    fn u24(&mut self) -> Option<u32> {
-        let [a, b, c] = self.take()?;
-        Some(u32::from_be_bytes([0, a, b, c]))
-    }
-
-    fn message_header(&mut self) -> Option<(u32, usize, u8)> {
-        let field = self.u24()?;
-        let length = usize::try_from(self.u24()?).ok()?;
-        let [type_id] = self.take()?;
-        Some((field, length, type_id))
-    }
-
-    fn extend(&mut self, field: u32, length: usize, type_id: u8) -> Option<MessageHeader> {
-        Some(MessageHeader {
-            timestamp: self.extended(field)?,
-            length,
-            type_id,
-        })
-    }
-
-    fn extended(&mut self, field: u32) -> Option<Timestamp> {
-        if field != EXTENDED_TIMESTAMP {
-            return Some(Timestamp {
-                field,
-                extended: false,
-            });
-        }
-        Some(Timestamp {
-            field: u32::from_be_bytes(self.take()?),
-            extended: true,
-        })
-    }
-
-    /// The extended timestamp of a type 3 chunk (§5.3.1.3). Some encoders leave it out inside a
-    /// message, so the four bytes are taken only if they are what they must be: the message's
-    /// field, or its timestamp, as some write instead of a delta. As soon as one byte differs it
-    /// is payload, and nothing is waited for.
-    fn repeated_timestamp(&mut self, stream: Option<&ChunkStream>) -> Option<Option<Timestamp>> {
-        let Some(stream) = stream.filter(|stream| stream.extended) else {
-            return Some(None);
-        };
-        if stream.assembly.is_none() {
-            let field = u32::from_be_bytes(self.take()?);
-            return Some(Some(Timestamp {
-                field,
-                extended: true,
-            }));
-        }
-        let there = self.rest.get(..4).unwrap_or(self.rest);
-        let expected = [stream.field, stream.timestamp_ms];
-        if expected
-            .iter()
-            .any(|value| value.to_be_bytes().starts_with(there))
-        {
-            self.take::<4>()?;
-        }
-        Some(None)
-    }
 }
 
 #[cfg(test)]

@@ -20,13 +20,14 @@ pub struct AudioSettings {
     /// Whether a packet may carry the one before it again, coarsely (RFC 6716 §2.1.7). The
     /// encoder does so for speech.
     pub in_band_fec: bool,
-    /// Loss to be ready for, in percent.
+    /// Loss to be ready for, in percent. With in-band FEC and more than 8, the encoder codes
+    /// everything as speech, and music suffers badly.
     pub expected_loss_percent: u8,
 }
 
 impl Default for AudioSettings {
-    /// 128 kbit/s, as music needs; effort 9; ready for 5 % loss, more than which would make the
-    /// encoder code music as speech.
+    /// 128 kbit/s, as music needs; effort 9; ready for 5 % loss, which leaves music coded as
+    /// music.
     fn default() -> Self {
         Self {
             bitrate: 128_000,

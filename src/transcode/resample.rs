@@ -176,6 +176,8 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::cast_possible_truncation, reason = "test signals")]
+
     use std::f64::consts::TAU;
 
     use super::*;

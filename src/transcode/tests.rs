@@ -1,4 +1,9 @@
 //! Whole streams: AAC made by an encoder, Opus judged after a decoder.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "signals and times of a few seconds"
+)]
 
 use std::f64::consts::TAU;
 use std::ops::Range;
@@ -115,6 +120,10 @@ fn packets_are_20_ms_stereo_and_fit_a_datagram() {
             Some(opus::Channels::Stereo)
         );
     }
+    // RFC 6716 §3.1: the configurations from 16 on are CELT, the others speech, as which the
+    // encoder takes anything until it knows better.
+    let mut settled = packets[50..].iter();
+    assert!(settled.all(|packet| packet.data[0] >> 3 >= 16));
     let bytes: usize = packets.iter().map(|packet| packet.data.len()).sum();
     let bitrate = bytes * 8 * 50 / packets.len();
     assert!((64_000..160_000).contains(&bitrate), "{bitrate} bit/s");

@@ -1,11 +1,12 @@
 // The list of rooms: who is live, and how to publish, with the addresses of this very server.
 
-import { fetchRooms } from './player.js';
+import { fetchJson } from './player.js';
 
 /** Milliseconds between two looks. */
 const REFRESH_MS = 3000;
 /** The port that an RTMP address leaves out. */
 const RTMP_PORT = 1935;
+let rtmpPort = RTMP_PORT;
 /** What the server takes as a room's name. */
 const ROOM_NAME = /^[A-Za-z0-9._~-]{1,128}$/;
 
@@ -17,7 +18,12 @@ const $ = (id) => document.getElementById(id);
 async function refresh() {
   if (!document.hidden) {
     try {
-      showRooms(await fetchRooms(base));
+      const { rooms, rtmp_port: port } = await fetchJson(new URL('v1/rooms', base));
+      if (port && port !== rtmpPort) {
+        rtmpPort = port;
+        showAddresses();
+      }
+      showRooms(rooms);
     } catch {
       $('rooms-note').textContent = 'The server is not reachable. Trying again…';
       $('rooms-note').hidden = false;
@@ -63,8 +69,8 @@ function showAddresses() {
   const legal = ROOM_NAME.test(room);
   $('room-wrong').hidden = legal;
   if (!legal) return;
-  const port = Number(document.documentElement.dataset.rtmpPort ?? RTMP_PORT);
-  const server = `rtmp://${location.hostname}${port === RTMP_PORT ? '' : `:${port}`}/live`;
+  const port = rtmpPort === RTMP_PORT ? '' : `:${rtmpPort}`;
+  const server = `rtmp://${location.hostname}${port}/live`;
   $('server').textContent = server;
   $('key').textContent = room;
   $('watch').textContent = $('watch').href = new URL(room, base).href;

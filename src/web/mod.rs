@@ -38,7 +38,7 @@ pub fn asset(name: &str) -> Option<Asset> {
         "page.js" => (SCRIPT, include_bytes!("page.js")),
         "index.js" => (SCRIPT, include_bytes!("index.js")),
         "style.css" => (STYLE, include_bytes!("style.css")),
-        "icon.svg" | "favicon.ico" => (ICON, include_bytes!("icon.svg")),
+        "icon.svg" => (ICON, include_bytes!("icon.svg")),
         _ => return None,
     };
     Some(tagged(mime, bytes))

@@ -16,8 +16,8 @@ const CONNECT_MS = 10000;
 /** First and longest pause before another attempt. */
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 4000;
-/** Pause between two looks at the list of rooms, where no message tells of the publisher. */
-const ROOMS_POLL_MS = 3000;
+/** Pause between two looks at the room's entry, where no message tells of the publisher. */
+const ROOM_POLL_MS = 3000;
 
 /** A media session: the part that is the same for both ways of signalling. */
 class Session {
@@ -390,9 +390,13 @@ export class RoomPlayer extends EventTarget {
   }
 
   #publishing(live) {
-    if (live && this.live === false) this.beganAt = performance.now();
+    if (live && this.live === false) {
+      this.beganAt = performance.now();
+      this.firstFrameMs = null;
+      this.#watchFrames();
+    }
     this.live = live;
-    this.roomsAt = 0;
+    this.roomAt = 0;
     if (!live) {
       this.advice = [];
       this.progress.framesAt = this.progress.audioAt = -Infinity;
@@ -446,7 +450,7 @@ export class RoomPlayer extends EventTarget {
     if (moved) this.#framesMoved();
     else this.#derive();
     this.#tell('stats', this.latest);
-    await this.#lookAtRooms();
+    await this.#lookAtRoom();
   }
 
   /** Says what the session is doing, from what arrived lately. */
@@ -472,19 +476,17 @@ export class RoomPlayer extends EventTarget {
   }
 
   /**
-   * The list of rooms tells what no message does: what the publisher should change, whether
+   * The room's entry tells what no message does: what the publisher should change, whether
    * there is video at all and, to a WHEP viewer, whether anyone publishes.
    */
-  async #lookAtRooms() {
+  async #lookAtRoom() {
     const now = performance.now();
     const playing = this.state === 'playing';
-    const due = this.roomsAt === undefined || now - this.roomsAt > ROOMS_POLL_MS;
-    if (!due || (playing && this.roomSeen) || document.hidden) return;
-    this.roomsAt = now + Math.random() * 1000;
+    const due = this.roomAt === undefined || now - this.roomAt > ROOM_POLL_MS;
+    if (!due || !this.connected || (playing && this.roomSeen) || document.hidden) return;
+    this.roomAt = now + Math.random() * 1000;
     if (!playing) this.client.check?.();
-    const room = await fetchRooms(this.base)
-      .then((rooms) => rooms.find(({ name }) => name === this.room))
-      .catch(() => undefined);
+    const room = await fetchJson(new URL(`v1/rooms/${this.room}`, this.base)).catch(() => null);
     this.roomSeen = playing && Boolean(room?.video || room?.audio);
     this.advice = room?.advice ?? [];
     this.soundOnly = Boolean(room?.live && room.audio && !room.video);
@@ -559,11 +561,11 @@ export class RoomPlayer extends EventTarget {
 
 const OFFLINE = 'The publisher is offline. The picture starts by itself when it comes.';
 
-/** The rooms the server knows, from `GET /v1/rooms`. */
-export async function fetchRooms(base) {
-  const response = await fetch(new URL('v1/rooms', base), { cache: 'no-store' });
+/** JSON of the server's, always fresh. */
+export async function fetchJson(url) {
+  const response = await fetch(url, { cache: 'no-store' });
   if (!response.ok) throw new Error(`The server answered ${response.status}.`);
-  return (await response.json()).rooms;
+  return response.json();
 }
 
 /** Unguessable enough to tell viewers apart; `crypto.randomUUID` needs HTTPS. */

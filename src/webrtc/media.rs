@@ -125,9 +125,9 @@ impl Media {
         self.stats
     }
 
-    pub(super) fn begin_burst(&mut self, newest: &FrameSet) {
+    pub(super) fn begin_burst(&mut self, first: &FrameSet, newest: &FrameSet) {
         if let Some(video) = &mut self.video {
-            video.begin_burst(newest);
+            video.begin_burst(first, newest);
             self.catching = Catching::Burst {
                 newest: newest.number,
             };

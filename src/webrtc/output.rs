@@ -7,12 +7,12 @@ use crate::limits::VIEWER_EVENTS_MAX;
 use crate::media::frame::TrackKind;
 use crate::messages::ViewerEnd;
 
-/// What [`Viewer::poll_output`] returns.
+/// What [`Viewer::poll_output`](super::Viewer::poll_output) returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ViewerOutput {
     /// Something happened; poll again.
     Event(ViewerEvent),
-    /// Nothing more: call [`Viewer::handle_timeout`] then, unless something comes earlier.
+    /// Nothing more: call [`Viewer::handle_timeout`](super::Viewer::handle_timeout) then, unless something comes earlier.
     Timeout(Instant),
 }
 
@@ -23,7 +23,7 @@ pub enum ViewerEvent {
     Connected,
     /// The player cannot go on without a keyframe.
     KeyframeWanted,
-    /// A packet is to be sent again: look it up and call [`Viewer::resend`].
+    /// A packet is to be sent again: look it up and call [`Viewer::resend`](super::Viewer::resend).
     Resend {
         /// Its track.
         track: TrackKind,
@@ -38,7 +38,7 @@ pub enum ViewerEvent {
     Ended(ViewerEnd),
 }
 
-/// What [`Viewer::send`] did.
+/// What [`Viewer::send`](super::Viewer::send) did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// The frame is gone, or this viewer does not take it.

@@ -17,6 +17,9 @@ use crate::media::frame::FrameSet;
 const SEGMENTS_MAX: usize = 16;
 /// Distance of a join burst's timestamps, in ticks: 1 ms of video.
 const BURST_TICKS: u32 = 90;
+/// When even the newest cached picture was shown already and all are sent again: how long after it
+/// they end, in ticks. Less than the time to the next picture at 90 pictures a second.
+const REPEAT_TICKS: u32 = 900;
 
 /// Newest frame of a join's burst: the only one whose timestamp is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub(super) struct Burst {
     pub(super) newest: u64,
     /// Its timestamp, in ticks, without the viewer's offset.
     pub(super) newest_ticks: u32,
+    /// Ticks from one frame to the next.
+    pub(super) spacing: u32,
 }
 
 impl Burst {
@@ -32,12 +37,38 @@ impl Burst {
     /// sent again carries the same.
     fn ticks(self, number: u64, ticks: u32) -> u32 {
         match self.newest.checked_sub(number) {
-            Some(before) if before > 0 => {
+            Some(before) => {
                 let before = u32::try_from(before).unwrap_or(u32::MAX);
                 self.newest_ticks
-                    .wrapping_sub(before.wrapping_mul(BURST_TICKS))
+                    .wrapping_sub(before.wrapping_mul(self.spacing))
             }
-            Some(_) | None => ticks,
+            None => ticks,
+        }
+    }
+
+    /// A burst of the frames from `first` to `newest`, whose true timestamp is `newest_ticks`, for
+    /// a viewer that was shown everything up to `shown`: a player drops a picture that is older
+    /// than one it has shown, so they all fit in behind that.
+    fn new(first: u64, newest: u64, newest_ticks: u32, shown: Option<u32>) -> Self {
+        let frames = u32::try_from(newest.saturating_sub(first)).unwrap_or(u32::MAX);
+        let true_end = Self {
+            newest,
+            newest_ticks,
+            spacing: BURST_TICKS,
+        };
+        let Some(shown) = shown else {
+            return true_end;
+        };
+        let ahead = newest_ticks.wrapping_sub(shown);
+        let is_ahead = ahead > frames && ahead < u32::MAX / 2;
+        if is_ahead && u64::from(ahead) > u64::from(frames) * u64::from(BURST_TICKS) {
+            return true_end;
+        }
+        let ahead = if is_ahead { ahead } else { REPEAT_TICKS };
+        Self {
+            newest,
+            newest_ticks: shown.wrapping_add(ahead),
+            spacing: (ahead / frames.saturating_add(1)).clamp(1, BURST_TICKS),
         }
     }
 }
@@ -86,6 +117,8 @@ pub(super) struct Numbering {
     expected: Option<u64>,
     burst: Option<Burst>,
     relaxed: bool,
+    /// Newest timestamp sent.
+    shown: Option<u32>,
 }
 
 impl Numbering {
@@ -98,13 +131,14 @@ impl Numbering {
             expected: None,
             burst: None,
             relaxed: false,
+            shown: None,
         }
     }
 
     /// From the next packet on, frames older than `burst.newest` are a burst, and players are
     /// not to hold frames back.
-    pub(super) fn begin_burst(&mut self, burst: Burst) {
-        self.burst = Some(burst);
+    pub(super) fn begin_burst(&mut self, first: u64, newest: u64, newest_ticks: u32) {
+        self.burst = Some(Burst::new(first, newest, newest_ticks, self.shown));
         self.relaxed = false;
         self.expected = None;
     }
@@ -135,11 +169,16 @@ impl Numbering {
         self.expected = Some(room.saturating_add(1));
         let index = self.next;
         self.next = self.next.saturating_add(1);
+        let ticks = self
+            .burst
+            .map_or(ticks, |burst| burst.ticks(frame.number, ticks));
+        let newer = |shown: u32| ticks.wrapping_sub(shown) < u32::MAX / 2;
+        if self.shown.is_none_or(newer) {
+            self.shown = Some(ticks);
+        }
         Place {
             index,
-            ticks: self
-                .burst
-                .map_or(ticks, |burst| burst.ticks(frame.number, ticks)),
+            ticks,
             relaxed: self.relaxed,
         }
     }
@@ -192,6 +231,10 @@ impl Numbering {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "made-up bytes and small numbers"
+)]
 mod tests {
     use std::time::Instant;
 
@@ -253,12 +296,34 @@ mod tests {
     }
 
     #[test]
+    fn burst_sent_again_shows_nothing_older_than_what_was_shown() {
+        let mut numbering = Numbering::new(0);
+        let place = |numbering: &mut Numbering, number: u64, ticks| {
+            numbering.place(&frame(number, number, 1), 0, ticks).ticks
+        };
+        let mut shown = 0;
+        for number in 0..300 {
+            shown = place(&mut numbering, number, 1_000 + 3_000 * number as u32);
+        }
+        for _ in 0..2 {
+            numbering.begin_burst(0, 299, 1_000 + 3_000 * 299);
+            for number in 0..300 {
+                let ticks = place(&mut numbering, number, 1_000 + 3_000 * number as u32);
+                assert!(ticks > shown, "frame {number}: {ticks} after {shown}");
+                shown = ticks;
+            }
+        }
+        let next = place(&mut numbering, 300, 1_000 + 3_000 * 300);
+        assert!(
+            next > shown,
+            "the next picture is at its true time: {next} after {shown}"
+        );
+    }
+
+    #[test]
     fn burst_timestamps_are_a_millisecond_apart_and_end_at_the_true_one() {
         let mut numbering = Numbering::new(0);
-        numbering.begin_burst(Burst {
-            newest: 12,
-            newest_ticks: 900_000,
-        });
+        numbering.begin_burst(9, 12, 900_000);
         let ticks = |numbering: &mut Numbering, number: u64, ticks| {
             numbering.place(&frame(number, number, 1), 0, ticks).ticks
         };
@@ -294,7 +359,7 @@ mod tests {
                 number += skip + 1;
                 sequence += skip * 3;
                 match action {
-                    0 => numbering.begin_burst(Burst { newest: number + 2, newest_ticks: 77 }),
+                    0 => numbering.begin_burst(number, number + 2, 77),
                     1 => numbering.relax(),
                     _ => {}
                 }

@@ -1,5 +1,10 @@
 //! A viewer against a stock str0m player: one thread, virtual time, a network that can lose.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "made-up bytes and small numbers"
+)]
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -7,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use str0m::ice::{StunMessage, TransId};
 use str0m::media::MediaKind;
 
 use super::batch::SendBatch;
@@ -168,6 +174,9 @@ fn annex_b(number: u64, key: bool, bytes: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Says of a datagram whether it is lost.
+type Loss = Box<dyn FnMut(&[u8]) -> bool>;
+
 /// A viewer and a player, and the network between them.
 struct World {
     now: Instant,
@@ -177,9 +186,11 @@ struct World {
     bound: BTreeSet<SocketAddr>,
     events: Vec<ViewerEvent>,
     /// Whether the datagram from the server is lost.
-    loses: Box<dyn FnMut(&[u8]) -> bool>,
+    loses: Loss,
     /// Whether the player's datagrams are lost.
     mute: bool,
+    /// Where the player's DTLS seems to come from instead.
+    divert: Option<SocketAddr>,
     room: Room,
     /// Size and destination of everything that the server sent.
     sent: Vec<(SocketAddr, usize)>,
@@ -219,6 +230,7 @@ impl World {
             events: Vec::new(),
             loses: Box::new(|_| false),
             mute: false,
+            divert: None,
             room: Room::new(now),
             sent: Vec::new(),
             next_viewer: now,
@@ -285,6 +297,14 @@ impl World {
     /// A datagram comes to the server, which asks its tables first.
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         if self.mute {
+            return;
+        }
+        let dtls = matches!(datagram, [20..=63, ..]);
+        if let (true, Some(stranger)) = (dtls, self.divert) {
+            assert!(!self.viewer.verify_stun(stranger, to, datagram, self.now));
+            // Even a core whose tables were wrong would do no harm.
+            self.viewer
+                .handle_datagram(stranger, to, datagram, self.now);
             return;
         }
         if !self.bound.contains(&from) {
@@ -484,7 +504,9 @@ fn burst_is_compressed_and_playout_delay_lets_go_later() {
     let cached: Vec<_> = (0..90)
         .map(|i| world.room.picture(begin + i * FRAME_MICROS, i == 0, 8_000))
         .collect();
-    world.viewer.begin_burst(cached.last().unwrap());
+    world
+        .viewer
+        .begin_burst(cached.first().unwrap(), cached.last().unwrap());
     let started = world.now;
     for frame in &cached {
         world.send(frame);
@@ -523,7 +545,9 @@ fn loss_in_the_burst_is_asked_for_and_sent_again() {
     let cached: Vec<_> = (0..30)
         .map(|i| world.room.picture(begin + i * FRAME_MICROS, i == 0, 8_000))
         .collect();
-    world.viewer.begin_burst(cached.last().unwrap());
+    world
+        .viewer
+        .begin_burst(cached.first().unwrap(), cached.last().unwrap());
     let lost = Rc::new(Cell::new(0));
     let (counted, mut count) = (Rc::clone(&lost), 0);
     world.loses = Box::new(move |datagram| {
@@ -668,6 +692,83 @@ fn stranger_gets_nothing_and_changes_nothing() {
     world.play(30);
     assert!(world.sent.iter().all(|(to, _)| *to != stranger));
     world.assert_all_arrived();
+}
+
+#[test]
+fn client_hello_from_another_address_is_not_answered() {
+    let mut world = World::answering();
+    world.divert = Some(SocketAddr::from(([203, 0, 113, 66], 1_234)));
+    world.run(Duration::from_secs(3));
+    assert!(world.viewer.stats().datagrams_ignored > 0);
+    assert!(!world.viewer.ready());
+    // Checks are answered with 64 bytes and less than 100; a flight of DTLS is larger.
+    let most = world.sent.iter().map(|(_, bytes)| *bytes).max();
+    assert!(most < Some(100), "{most:?}");
+    world.divert = None;
+    world.run(Duration::from_secs(4));
+    assert!(world.viewer.ready());
+}
+
+/// A binding request as the player would send it, sealed with `password`.
+fn binding_request(username: &str, password: &str) -> Vec<u8> {
+    let hmac = str0m_aws_lc_rs::default_provider().sha1_hmac_provider;
+    let sha1 = |key: &[u8], parts: &[&[u8]]| hmac.sha1_hmac(key, parts);
+    let request = StunMessage::binding_request(username, TransId::new(), true, 1, 100, true);
+    let mut datagram = vec![0; 400];
+    let sealed = request.to_bytes(Some(password.as_bytes()), &mut datagram, sha1);
+    datagram.truncate(sealed.unwrap());
+    datagram
+}
+
+#[test]
+fn forged_binding_requests_are_not_taken() {
+    let now = start();
+    let mut player = KitViewer::new(player_address(), now);
+    let offer = player.offer();
+    let mut factory = factory(1, now);
+    let (mut viewer, answer) = factory
+        .answer(ViewerId(1), &offer, &[server()], HIGH, now)
+        .unwrap();
+    let value = |sdp: &str, name: &str| {
+        let line = sdp.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().to_owned()
+    };
+    let (ours, theirs) = (
+        value(&answer, "a=ice-ufrag:"),
+        value(&offer, "a=ice-ufrag:"),
+    );
+    let password = value(&answer, "a=ice-pwd:");
+    let username = format!("{ours}:{theirs}");
+    let genuine = binding_request(&username, &password);
+    let mut forged = vec![
+        binding_request(&username, "another password, as long as ours"),
+        binding_request(&format!("{ours}:another"), &password),
+        binding_request(&format!("another:{theirs}"), &password),
+    ];
+    forged.extend((0..genuine.len()).map(|length| genuine[..length].to_vec()));
+    // The header's length, type and cookie, and everything that integrity covers. The last 8
+    // bytes are the fingerprint, which proves nothing.
+    forged.extend((0..genuine.len() - 8).map(|place| {
+        let mut datagram = genuine.clone();
+        datagram[place] ^= 1;
+        datagram
+    }));
+    let mut batch = SendBatch::default();
+    for datagram in &forged {
+        assert!(!viewer.verify_stun(player_address(), server(), datagram, now));
+        viewer.handle_datagram(player_address(), server(), datagram, now);
+        while let ViewerOutput::Event(_) = viewer.poll_output(now, &mut batch) {}
+    }
+    assert!(
+        batch.is_empty(),
+        "nothing goes out before the address is proved"
+    );
+    assert!(viewer.verify_stun(player_address(), server(), &genuine, now));
+    viewer.handle_datagram(player_address(), server(), &genuine, now);
+    while let ViewerOutput::Event(_) = viewer.poll_output(now, &mut batch) {}
+    let (train, bytes) = batch.trains().next().unwrap();
+    assert_eq!(train.to, player_address());
+    assert!(bytes.len() <= genuine.len(), "no amplification");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::batch::SendBatch;
 use super::codecs::{AudioFormat, VideoFormat};
 use super::rtcp::{NtpTime, SenderReport};
 use super::rtp::{HeaderExtensions, PlayoutDelay, RtpHeader};
-use super::sequence::{Burst, Numbering, Place};
+use super::sequence::{Numbering, Place};
 use super::srtp::{SrtpError, SrtpSender};
 use crate::ids::IdSource;
 use crate::media::frame::{FrameSet, TrackKind};
@@ -168,12 +168,11 @@ impl Track {
         self.numbering.room_sequence(sequence)
     }
 
-    /// Makes the frames before `newest` a join's burst.
-    pub(super) fn begin_burst(&mut self, newest: &FrameSet) {
-        self.numbering.begin_burst(Burst {
-            newest: newest.number,
-            newest_ticks: self.ticks(newest.pts),
-        });
+    /// Makes the frames from `first` to `newest` a burst.
+    pub(super) fn begin_burst(&mut self, first: &FrameSet, newest: &FrameSet) {
+        let ticks = self.ticks(newest.pts);
+        self.numbering
+            .begin_burst(first.number, newest.number, ticks);
     }
 
     /// Lets the player hold frames back from the next packet on.
@@ -298,6 +297,10 @@ impl Track {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "made-up bytes and small numbers"
+)]
 mod tests {
     use std::time::Duration;
 
@@ -375,7 +378,7 @@ mod tests {
 
     /// A burst of three frames, two live ones, one skipped, and letting go in between.
     fn play(sealed: &mut Sealed) -> Vec<(FrameSet, Vec<Vec<u8>>)> {
-        sealed.track.begin_burst(&frame(2));
+        sealed.track.begin_burst(&frame(0), &frame(2));
         [0, 1, 2, 3, 5, 6]
             .into_iter()
             .map(|number| {

@@ -350,8 +350,8 @@ impl Viewer {
 
     /// Tells that the frames up to `newest` are from the room's memory, and follow faster than
     /// they were made. The first frame after this call should be a keyframe.
-    pub fn begin_burst(&mut self, newest: &FrameSet) {
-        self.media.begin_burst(newest);
+    pub fn begin_burst(&mut self, first: &FrameSet, newest: &FrameSet) {
+        self.media.begin_burst(first, newest);
     }
 
     /// Sends a frame, or what the pace allows of it. A frame that was sent in part goes on where

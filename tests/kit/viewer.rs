@@ -254,6 +254,10 @@ impl KitViewer {
         found.map_or(MediaKind::Video, |(_, kind)| *kind)
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the player keeps what tests ask for"
+    )]
     fn note(&mut self, event: Event) {
         match event {
             Event::Connected => self.connected = true,

@@ -56,7 +56,9 @@ ENCODERS = {
 }
 
 
-def ffmpeg_arguments(binary, url, encoder="baseline", tone=TONE_HERTZ, size=(640, 360), aac="48000"):
+def ffmpeg_arguments(
+    binary, url, encoder="baseline", tone=TONE_HERTZ, size=(640, 360), aac="48000", seconds=None
+):
     width, height = size
     box_width = width // 4
     boxes = [
@@ -78,7 +80,7 @@ def ffmpeg_arguments(binary, url, encoder="baseline", tone=TONE_HERTZ, size=(640
         binary, "-nostdin", "-hide_banner", "-loglevel", "warning", "-re",
         "-f", "lavfi", "-i", video, "-re", "-f", "lavfi", "-i", audio,
         "-c:v", "libx264", *ENCODERS[encoder].split(), "-pix_fmt", "yuv420p",
-        "-c:a", "aac", "-b:a", "160k", "-f", "flv", url,
+        "-c:a", "aac", "-b:a", "160k", *(["-t", str(seconds)] if seconds else []), "-f", "flv", url,
     ]  # fmt: skip
 
 

@@ -198,6 +198,24 @@ async def busy(world):
             return await page_plays(page)
 
 
+@case("a publish that comes to its end satisfies its encoder")
+async def finished(world):
+    figures = {}
+    for binary in (publishers.debian_ffmpeg(), publishers.newer_ffmpeg()):
+        room = world.room("finished")
+        async with publishers.ffmpeg(world.server, room, binary, seconds=2) as publisher:
+            code = await asyncio.wait_for(publisher.process.wait(), 20)
+        log = (LOGS / f"ffmpeg-{room}.log").read_text()
+        require(code == 0 and "Broken pipe" not in log, f"exit code {code}: {log.strip()[-100:]}")
+
+        async def ended(room=room):
+            return not await world.server.is_live(room)
+
+        await until(ended, 2, f"room {room} has ended")
+        figures[binary.rsplit("/", 1)[1]] = code
+    return figures
+
+
 # -- what the page says, and how it recovers --
 
 

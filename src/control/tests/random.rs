@@ -195,6 +195,7 @@ fn room_name(index: usize) -> String {
     format!("room-{index}")
 }
 
+#[expect(clippy::too_many_lines, reason = "one short arm per step")]
 fn apply(rig: &mut Rig, world: &mut World, step: Step) {
     let mut asking = None;
     let mut ask = |rig: &mut Rig, world: &mut World, conn: ConnId, request| {
