@@ -1,0 +1,75 @@
+//! What the user asks for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Publishes and watches, and tells what the server made of it.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "loadgen")]
+pub(crate) struct Options {
+    /// Viewers altogether, spread evenly over the rooms.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) viewers: usize,
+    /// Rooms, with a publisher each.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) rooms: usize,
+    /// Seconds measured.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) seconds: u64,
+    /// Seconds between the last join and the measurement.
+    #[arg(long, default_value_t = 4.0)]
+    pub(crate) warm_up: f64,
+    /// The server's program.
+    #[arg(long, default_value = "target/release/rtmpeer")]
+    pub(crate) server: PathBuf,
+    /// CPUs the server gets, from the first on; the rest is the load generator's.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) cores: usize,
+    /// Viewers whose every packet is looked at, spread over the order of joining. The kernel
+    /// drops the media of the others at their sockets.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) inspect: usize,
+    /// Joins offered a second.
+    #[arg(long, default_value_t = 100.0)]
+    pub(crate) join_rate: f64,
+    /// Connect the viewers before anybody publishes: what a join costs by itself.
+    #[arg(long)]
+    pub(crate) join_first: bool,
+    /// The picture's rate, in bit/s.
+    #[arg(long, default_value_t = 2_500_000)]
+    pub(crate) bitrate: u32,
+    /// Measure the running server with this process id instead of starting one.
+    #[arg(long, requires_all = ["rtmp", "http"])]
+    pub(crate) pid: Option<u32>,
+    /// Its RTMP address.
+    #[arg(long)]
+    pub(crate) rtmp: Option<SocketAddr>,
+    /// Its HTTP address.
+    #[arg(long)]
+    pub(crate) http: Option<SocketAddr>,
+    /// Its metrics address.
+    #[arg(long)]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Write the figures to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether the viewer that joins as number `index` is looked at.
+    pub(crate) fn inspects(&self, index: usize) -> bool {
+        let wanted = self.inspect.min(self.viewers);
+        if wanted <= 1 {
+            return index + 1 == self.viewers && wanted == 1;
+        }
+        let last = self.viewers - 1;
+        (0..wanted).any(|turn| turn * last / (wanted - 1) == index)
+    }
+
+    /// The room a viewer or publisher belongs to.
+    pub(crate) fn room(&self, index: usize) -> usize {
+        index % self.rooms.max(1)
+    }
+}
