@@ -92,7 +92,11 @@ fn run(options: &Options) -> Result<(), Failure> {
 
     let clip = frames::Clip::new(options.bitrate)?;
     let publish = |server: &ServerProcess| Publishers::start(server.rtmp, options.rooms, &clip);
-    let early = if options.join_first { None } else { Some(publish(&server)?) };
+    let early = if options.join_first {
+        None
+    } else {
+        Some(publish(&server)?)
+    };
     if early.is_some() {
         // A keyframe's interval, so that the first viewer finds what the last one finds.
         pause(frames::KEYFRAME_INTERVAL);
@@ -125,11 +129,26 @@ fn run(options: &Options) -> Result<(), Failure> {
     let written = publishers.stop()?;
     server.stop();
 
-    let window = Window { from, to, begin, end, counters_begin, counters_end };
+    let window = Window {
+        from,
+        to,
+        begin,
+        end,
+        counters_begin,
+        counters_end,
+    };
     let joins = Usage::between(&before_joins, &after_joins);
     let idle_use = Usage::between(&booted, &idle);
-    let report =
-        Report::new(options, &window, &seen, &written, &joins, &idle_use, &idle, load_average);
+    let report = Report::new(
+        options,
+        &window,
+        &seen,
+        &written,
+        &joins,
+        &idle_use,
+        &idle,
+        load_average,
+    );
     println!("{report}");
     if let Some(path) = &options.json {
         std::fs::write(path, report.json()?)?;

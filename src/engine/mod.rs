@@ -215,9 +215,9 @@ impl Engine {
     pub fn handle_media(&mut self, message: MediaMsg) {
         match message {
             MediaMsg::Frame { room, frame } => self.push_frame(room, frame),
-            MediaMsg::Ended { room, epoch: _ } => {
+            MediaMsg::Ended { room, epoch } => {
                 if let Some(state) = self.rooms.get_mut(&room) {
-                    state.room.end();
+                    state.room.end(epoch);
                 }
             }
         }

@@ -69,7 +69,13 @@ impl Clip {
             pictures.push(picture(&DELTA_TAG, &P_SLICE, bytes, &mut random));
         }
         let (audio_config, sounds, sounds_ms) = sounds()?;
-        Ok(Self { video_config: video_config(), pictures, audio_config, sounds, sounds_ms })
+        Ok(Self {
+            video_config: video_config(),
+            pictures,
+            audio_config,
+            sounds,
+            sounds_ms,
+        })
     }
 
     /// Packets from which on a frame is surely a keyframe.
@@ -114,12 +120,18 @@ fn sounds() -> Result<(Bytes, Vec<(u32, Bytes)>, u32), Failure> {
     let config = sounds.next().ok_or("baseline.flv has no sound")?.payload;
     let sounds: Vec<_> = sounds.collect();
     let first = sounds.first().map_or(0, |tag| tag.timestamp_ms);
-    let units: Vec<_> =
-        sounds.into_iter().map(|tag| (tag.timestamp_ms - first, tag.payload)).collect();
+    let units: Vec<_> = sounds
+        .into_iter()
+        .map(|tag| (tag.timestamp_ms - first, tag.payload))
+        .collect();
     let last = units.last().map_or(0, |(at, _)| *at);
     let count = u32::try_from(units.len()).unwrap_or(1);
     // One more unit's length, so that the next round begins where this one ends.
-    Ok((config, units, last + (last + count / 2) / count.saturating_sub(1).max(1)))
+    Ok((
+        config,
+        units,
+        last + (last + count / 2) / count.saturating_sub(1).max(1),
+    ))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]

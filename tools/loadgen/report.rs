@@ -66,7 +66,10 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         let last = values.len().saturating_sub(1);
         let at = |per_mille: usize| {
-            values.get((last * per_mille).div_ceil(1_000)).copied().unwrap_or(0.0)
+            values
+                .get((last * per_mille).div_ceil(1_000))
+                .copied()
+                .unwrap_or(0.0)
         };
         Self {
             count: values.len(),
@@ -81,7 +84,9 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50, p95, p99, max, .. } = self;
+        let Self {
+            p50, p95, p99, max, ..
+        } = self;
         write!(f, "p50 {p50:.2}  p95 {p95:.2}  p99 {p99:.2}  max {max:.2}")
     }
 }
@@ -218,7 +223,9 @@ impl Report {
             server_rtp_packets_per_second: sent / seconds,
             server_send_blocked: window.counted("rtmpeer_send_blocked_total").unwrap_or(0.0),
             server_send_errors: window.counted("rtmpeer_send_errors_total").unwrap_or(0.0),
-            server_frames_skipped: window.counted("rtmpeer_frames_skipped_total").unwrap_or(0.0),
+            server_frames_skipped: window
+                .counted("rtmpeer_frames_skipped_total")
+                .unwrap_or(0.0),
             resident_mib: mebibytes(window.end.resident_kib),
             resident_kib_per_viewer: (window.end.resident_kib - idle_now.resident_kib) / watching,
         }
@@ -236,12 +243,20 @@ impl Pictures {
         self.expected += written.iter().filter(in_window).count();
         let tracks = [&viewer.video, &viewer.audio];
         for track in tracks {
-            let frames = track.frames.iter().filter(|frame| window.contains(frame.last));
+            let frames = track
+                .frames
+                .iter()
+                .filter(|frame| window.contains(frame.last));
             self.packets += frames.map(|frame| frame.packets).sum::<usize>();
             let holes = track.holes.iter().filter(|(at, _)| window.contains(*at));
             self.lost += holes.map(|(_, missing)| u64::from(*missing)).sum::<u64>();
         }
-        let frames: Vec<_> = viewer.video.frames.iter().filter(|frame| frame.complete).collect();
+        let frames: Vec<_> = viewer
+            .video
+            .frames
+            .iter()
+            .filter(|frame| frame.complete)
+            .collect();
         let mut previous = None;
         for frame in &frames {
             if window.contains(frame.last)
@@ -256,12 +271,20 @@ impl Pictures {
             self.gaps.push(millis(window.to - previous).max(0.0));
         }
         // A join's burst may have timestamps of its own: only what came since counts.
-        let frames: Vec<_> =
-            frames.into_iter().filter(|frame| frame.last >= window.from).collect();
-        let Some(offset) = timestamp_offset(&frames, written) else { return };
+        let frames: Vec<_> = frames
+            .into_iter()
+            .filter(|frame| frame.last >= window.from)
+            .collect();
+        let Some(offset) = timestamp_offset(&frames, written) else {
+            return;
+        };
         for frame in &frames {
-            let Some(number) = frame_number(frame.timestamp.wrapping_sub(offset)) else { continue };
-            let Some(wrote) = written.get(number).copied() else { continue };
+            let Some(number) = frame_number(frame.timestamp.wrapping_sub(offset)) else {
+                continue;
+            };
+            let Some(wrote) = written.get(number).copied() else {
+                continue;
+            };
             if !window.contains(wrote) {
                 continue;
             }
@@ -287,7 +310,9 @@ fn timestamp_offset(frames: &[&FrameSeen], written: &Written) -> Option<u32> {
             continue;
         }
         let before = written.partition_point(|wrote| *wrote < frame.last);
-        let Some(newest) = before.checked_sub(1) else { continue };
+        let Some(newest) = before.checked_sub(1) else {
+            continue;
+        };
         let key = newest - newest % KEYFRAME_EVERY;
         let offset = frame.timestamp.wrapping_sub(ticks_of(key));
         // The greatest on the circle of 32 bits.
@@ -313,7 +338,10 @@ fn frame_number(ticks: u32) -> Option<usize> {
     (exact.abs_diff(ticks) <= TICKS_TOLERANCE).then_some(number)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "spans of minutes in nanoseconds are exact")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "spans of minutes in nanoseconds are exact"
+)]
 fn millis(nanos: i64) -> f64 {
     nanos as f64 / NANOS_PER_MS
 }
@@ -330,25 +358,41 @@ impl fmt::Display for Report {
             f,
             "viewers              {} in {} rooms, {} connected, {} present at the end; server on \
              {} cores; {:.1} s; load before {:.1}",
-            r.viewers, r.rooms, r.connected, r.present_at_end, r.server_cores, r.seconds,
+            r.viewers,
+            r.rooms,
+            r.connected,
+            r.present_at_end,
+            r.server_cores,
+            r.seconds,
             r.load_average_before
         )?;
-        writeln!(f, "delay, ms            {}   ({} viewers inspected)", r.delay_ms, r.inspected)?;
+        writeln!(
+            f,
+            "delay, ms            {}   ({} viewers inspected)",
+            r.delay_ms, r.inspected
+        )?;
         writeln!(f, "  delta frames       {}", r.delay_delta_frames_ms)?;
         writeln!(f, "  keyframes          {}", r.delay_keyframes_ms)?;
         writeln!(
             f,
             "frames               {} expected, {} missing or incomplete; freezes {}, gaps > 250 ms \
              {}, longest {:.0} ms",
-            r.frames_expected, r.frames_missing_or_incomplete, r.freezes, r.gaps_above_250_ms,
+            r.frames_expected,
+            r.frames_missing_or_incomplete,
+            r.freezes,
+            r.gaps_above_250_ms,
             r.gap_max_ms
         )?;
         writeln!(
             f,
             "packets              {:.0} /s per viewer seen, {} lost ({:.3} %); the server sent \
              {:.0} /s, {:.0} blocked, {:.0} failed, {:.0} frames skipped",
-            r.packets_seen_per_viewer_second, r.packets_lost, r.loss_percent,
-            r.server_rtp_packets_per_second, r.server_send_blocked, r.server_send_errors,
+            r.packets_seen_per_viewer_second,
+            r.packets_lost,
+            r.loss_percent,
+            r.server_rtp_packets_per_second,
+            r.server_send_blocked,
+            r.server_send_errors,
             r.server_frames_skipped
         )?;
         writeln!(f, "join: POST to 201    {}", r.join_answer_ms)?;
@@ -368,7 +412,10 @@ impl fmt::Display for Report {
             f,
             "server under load    {:.1} % CPU, {:.2} us per packet, {:.0} us per viewer-second; \
              {:.1} MiB, {:.1} KiB per viewer",
-            r.server_cpu_percent, r.cpu_us_per_packet, r.cpu_us_per_viewer_second, r.resident_mib,
+            r.server_cpu_percent,
+            r.cpu_us_per_packet,
+            r.cpu_us_per_viewer_second,
+            r.resident_mib,
             r.resident_kib_per_viewer
         )?;
         write!(f, "  by thread, %      ")?;
