@@ -34,6 +34,7 @@ mod viewers;
     dead_code,
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     unreachable_pub,
     reason = "shared test code: fails loudly, and a part of it is used here"
 )]
@@ -90,7 +91,10 @@ fn run(options: &Options) -> Result<(), Failure> {
     pause(IDLE_SPAN);
     let idle = server.usage()?;
 
-    let clip = frames::Clip::new(options.bitrate)?;
+    let mut clip = frames::Clip::new(options.bitrate)?;
+    if options.no_sound {
+        clip.sounds.clear();
+    }
     let publish = |server: &ServerProcess| Publishers::start(server.rtmp, options.rooms, &clip);
     let early = if options.join_first {
         None

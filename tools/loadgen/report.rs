@@ -118,6 +118,7 @@ pub(crate) struct Report {
     join_connected_ms: Spread,
     join_first_packet_ms: Spread,
     join_cpu_ms: f64,
+    join_cpu_ms_by_thread: BTreeMap<String, f64>,
     join_resident_kib: f64,
     idle_cpu_percent: f64,
     idle_resident_mib: f64,
@@ -184,6 +185,8 @@ impl Report {
         };
         let count = |which: fn(&ViewerSeen) -> bool| seen.iter().filter(|v| which(v)).count();
         let percent = |(name, cpu): (&String, &f64)| (name.clone(), 100.0 * cpu / seconds);
+        let per_join =
+            |(name, cpu): (&String, &f64)| (name.clone(), cpu * 1_000.0 / watching);
         let all = whole_f64(pictures.packets) + wide(pictures.lost);
         let freeze_ms = FREEZE_FRAMES * 1_000.0 / wide(FRAME_RATE);
         let beyond = |limit: f64| pictures.gaps.iter().filter(|gap| **gap > limit).count();
@@ -212,6 +215,7 @@ impl Report {
             join_connected_ms: since(|viewer| viewer.connected),
             join_first_packet_ms: since(|viewer| viewer.first_packet),
             join_cpu_ms: joins.cpu_seconds() * 1_000.0 / watching,
+            join_cpu_ms_by_thread: joins.threads.iter().map(per_join).collect(),
             join_resident_kib: joins.resident_kib / watching,
             idle_cpu_percent: 100.0 * idle.cpu_seconds() / idle.seconds.max(f64::MIN_POSITIVE),
             idle_resident_mib: mebibytes(idle_now.resident_kib),
@@ -403,6 +407,11 @@ impl fmt::Display for Report {
             "  server's CPU       {:.3} ms, memory {:.0} KiB (media to those before included)",
             r.join_cpu_ms, r.join_resident_kib
         )?;
+        write!(f, "  by thread, ms     ")?;
+        for (name, cpu) in &r.join_cpu_ms_by_thread {
+            write!(f, " {name} {cpu:.3}")?;
+        }
+        writeln!(f)?;
         writeln!(
             f,
             "server idle          {:.2} % CPU, {:.1} MiB",
