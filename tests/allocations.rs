@@ -88,7 +88,7 @@ fn picture(number: u32, received: Instant) -> VideoFrame {
         key: false,
         disposable: false,
         parameter_sets: None,
-        nal_units: vec![0..slice.len()],
+        nal_units: Vec::from([0..slice.len()]),
         data: Bytes::from(slice),
         received,
     }

@@ -57,7 +57,9 @@ impl Publishers {
             began: now(),
         };
         let thread = std::thread::spawn(move || {
-            schedule.run(list).map_err(|why| format!("a publisher failed: {why}"))
+            schedule
+                .run(list)
+                .map_err(|why| format!("a publisher failed: {why}"))
         });
         Ok(Self { stop, thread })
     }
@@ -66,7 +68,10 @@ impl Publishers {
     pub(crate) fn stop(self) -> Result<Vec<Written>, Failure> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        Ok(self.thread.join().map_err(|_panic| "the publishers' thread died")??)
+        Ok(self
+            .thread
+            .join()
+            .map_err(|_panic| "the publishers' thread died")??)
     }
 }
 
@@ -95,7 +100,11 @@ impl Publisher {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let rtmp = KitPublisher::new("live", &room_name(room));
-        let mut publisher = Self { rtmp, stream, written: Vec::new() };
+        let mut publisher = Self {
+            rtmp,
+            stream,
+            written: Vec::new(),
+        };
         let mut buffer = [0; READ_BYTES];
         while *publisher.rtmp.progress() == Progress::Asking {
             publisher.flush()?;
@@ -103,7 +112,9 @@ impl Publisher {
             if count == 0 {
                 return Err("the server closed the RTMP connection".into());
             }
-            publisher.rtmp.handle_input(buffer.get(..count).unwrap_or_default());
+            publisher
+                .rtmp
+                .handle_input(buffer.get(..count).unwrap_or_default());
         }
         publisher.flush()?;
         match publisher.rtmp.progress() {
@@ -173,7 +184,9 @@ impl Schedule {
             if !self.wait(at) {
                 break;
             }
-            let Some(publisher) = list.get_mut(room) else { continue };
+            let Some(publisher) = list.get_mut(room) else {
+                continue;
+            };
             let next_ms = match kind {
                 Kind::Video => {
                     let at_ms = millis(frame_time_ms(number));
@@ -194,7 +207,10 @@ impl Schedule {
             };
             queue.push(Reverse((due(room, next_ms), room, kind, number + 1)));
         }
-        Ok(list.into_iter().map(|publisher| publisher.written).collect())
+        Ok(list
+            .into_iter()
+            .map(|publisher| publisher.written)
+            .collect())
     }
 
     fn sound(&self, number: usize) -> Option<(u64, &Bytes)> {

@@ -185,8 +185,7 @@ impl Report {
         };
         let count = |which: fn(&ViewerSeen) -> bool| seen.iter().filter(|v| which(v)).count();
         let percent = |(name, cpu): (&String, &f64)| (name.clone(), 100.0 * cpu / seconds);
-        let per_join =
-            |(name, cpu): (&String, &f64)| (name.clone(), cpu * 1_000.0 / watching);
+        let per_join = |(name, cpu): (&String, &f64)| (name.clone(), cpu * 1_000.0 / watching);
         let all = whole_f64(pictures.packets) + wide(pictures.lost);
         let freeze_ms = FREEZE_FRAMES * 1_000.0 / wide(FRAME_RATE);
         let beyond = |limit: f64| pictures.gaps.iter().filter(|gap| **gap > limit).count();
@@ -399,6 +398,14 @@ impl fmt::Display for Report {
             r.server_send_errors,
             r.server_frames_skipped
         )?;
+        r.fmt_server(f)
+    }
+}
+
+impl Report {
+    /// What the viewers cost the server.
+    fn fmt_server(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = self;
         writeln!(f, "join: POST to 201    {}", r.join_answer_ms)?;
         writeln!(f, "  to connected       {}", r.join_connected_ms)?;
         writeln!(f, "  to first packet    {}", r.join_first_packet_ms)?;
