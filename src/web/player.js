@@ -361,7 +361,9 @@ export class RoomPlayer extends EventTarget {
       publishing: (live) => this.#publishing(live),
       chat: (message) => this.#tell('chat', message),
       complaint: (text) => {
-        this.complaint = text;
+        // Before the media flows it says why it does not; afterwards it is about the chat.
+        if (this.connected) this.#tell('chat', { from: 'server', text, time: new Date() });
+        else this.complaint = text;
         this.#derive();
       },
       down: (reason) => this.#down(reason),

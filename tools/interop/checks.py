@@ -50,39 +50,23 @@ def check_skew(flashes, beeps, differences=None):
     return round(skew, 1)
 
 
-async def page_plays(page: Page, boxes=None, tone=publishers.TONE_HERTZ, skew=False, freezes=0):
+async def page_plays(page: Page, boxes=None, tone=publishers.TONE_HERTZ, skew=False, looks=2):
     """The page shows the picture and plays the tone, without a freeze. Returns the figures."""
     await page.wait_state("playing", seconds=15)
     await asyncio.sleep(1)
     first_frame_ms = (await page.probe("snapshot"))["firstFrameMs"]
-    before = await page.probe("counters")
-    await asyncio.sleep(WATCH_SECONDS)
-    after = await page.probe("counters")
-    seconds = (after["at"] - before["at"]) / 1000
-    for kind in ("video", "audio"):
-        require(kind in before and kind in after, f"no {kind} arrives")
-    video = {name: (after["video"][name] or 0) - (before["video"][name] or 0) for name in after["video"]}
-    audio = {name: (after["audio"][name] or 0) - (before["audio"][name] or 0) for name in after["audio"]}
-    frames = video["framesDecoded"]
-    figures = {
-        "first_frame_ms": first_frame_ms,
-        "frames": frames,
-        "fps": round(frames / seconds, 1),
-        "freezes": video["freezeCount"],
-        "plis": after["video"]["pliCount"],
-        "video_delay_ms": delay_ms(video),
-        "audio_delay_ms": delay_ms(audio),
-        "concealed_ms": round(audio["concealedSamples"] / 48),
-        "energy": round(audio["totalAudioEnergy"], 3),
-    }
-    least = FRAMES_SHARE_MIN * FRAMES_PER_SECOND * seconds
-    require(frames >= least, f"{frames} frames in {seconds:.1f} s: {figures}")
-    require(video["freezeCount"] <= freezes, f"froze {video['freezeCount']} times: {figures}")
     require(first_frame_ms is not None, "no first picture noted")
     require(first_frame_ms <= FIRST_FRAME_MS_MAX, f"first picture after {first_frame_ms} ms")
+    figures = await watch_page(page)
+    # Browser, encoder and server share two cores with whatever else runs: a stumble is looked at
+    # again. One that the server causes comes back, and every look is in the figures.
+    if looks > 1 and not is_smooth(figures):
+        figures = {**await watch_page(page), "first_look": figures}
+    require(is_smooth(figures), f"not smooth: {figures}")
+    figures["first_frame_ms"] = first_frame_ms
     boxes = publishers.BOXES if boxes is None else boxes
     check_colours(boxes, await page.probe("pixels", list(boxes)))
-    require(audio["totalAudioEnergy"] > 0, "the sound has no energy")
+    require(figures["energy"] > 0, "the sound has no energy")
     tones = await page.probe("tones")
     require(tones[0]["decibel"] > -60, f"left channel is silent: {tones[0]}")
     check_tone(tones[0]["hertz"], tone)
@@ -92,6 +76,35 @@ async def page_plays(page: Page, boxes=None, tone=publishers.TONE_HERTZ, skew=Fa
     errors = await page.request("errors")
     require(not errors, f"the page complains: {errors[:3]}")
     return figures
+
+
+async def watch_page(page):
+    """What the page's connection counts in some seconds."""
+    before = await page.probe("counters")
+    await asyncio.sleep(WATCH_SECONDS)
+    after = await page.probe("counters")
+    grown = {}
+    for kind in ("video", "audio"):
+        require(kind in before and kind in after, f"no {kind} arrives")
+        old, new = before[kind], after[kind]
+        grown[kind] = {name: (new[name] or 0) - (old[name] or 0) for name in new}
+    video, audio = grown["video"], grown["audio"]
+    seconds = (after["at"] - before["at"]) / 1000
+    return {
+        "frames": video["framesDecoded"],
+        "fps": round(video["framesDecoded"] / seconds, 1),
+        "freezes": video["freezeCount"],
+        "plis": after["video"]["pliCount"],
+        "video_delay_ms": delay_ms(video),
+        "audio_delay_ms": delay_ms(audio),
+        "concealed_ms": round(audio["concealedSamples"] / 48),
+        "energy": round(audio["totalAudioEnergy"], 3),
+    }
+
+
+def is_smooth(figures):
+    least = FRAMES_SHARE_MIN * FRAMES_PER_SECOND
+    return figures["fps"] >= least and figures["freezes"] == 0
 
 
 def delay_ms(counters):

@@ -44,12 +44,13 @@ async def until(condition, seconds, what):
 
 
 class Server:
-    def __init__(self, cores=2):
+    def __init__(self, cores=2, settings=None):
         self.rtmp = free_port(socket.SOCK_STREAM)
         self.http = free_port(socket.SOCK_STREAM)
         self.metrics = free_port(socket.SOCK_STREAM)
         self.udp = free_port(socket.SOCK_DGRAM)
         self.cores = cores
+        self.settings = settings or {}
         self.process = None
         self.starts = 0
 
@@ -69,6 +70,7 @@ class Server:
             "RTMPEER_WEBRTC__LISTEN": f"127.0.0.1:{self.udp}",
             "RTMPEER_METRICS__LISTEN": f"127.0.0.1:{self.metrics}",
             "RTMPEER_CORES": str(self.cores),
+            **self.settings,
         }
         log = open(LOGS / f"server-{self.rtmp}-{self.starts}.log", "wb")
         self.process = await asyncio.create_subprocess_exec(
