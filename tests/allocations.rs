@@ -88,7 +88,7 @@ fn picture(number: u32, received: Instant) -> VideoFrame {
         key: false,
         disposable: false,
         parameter_sets: None,
-        nal_units: Vec::from([0..slice.len()]),
+        nal_units: std::iter::once(0..slice.len()).collect(),
         data: Bytes::from(slice),
         received,
     }
