@@ -101,8 +101,13 @@ fn bench_join(criterion: &mut Criterion) {
     let start = Instant::now();
     let timebase = Timebase::new(start, Duration::from_secs(1_700_000_000));
     let certificate = Certificate::generate().unwrap();
-    let mut factory =
-        ViewerFactory::new(CoreId(0), certificate, timebase, IdSource::operating_system()).unwrap();
+    let mut factory = ViewerFactory::new(
+        CoreId(0),
+        certificate,
+        timebase,
+        IdSource::operating_system(),
+    )
+    .unwrap();
     let mut group = criterion.benchmark_group("join");
     group.bench_function("answer_ice_dtls", |bencher| {
         bencher.iter_custom(|joins| (0..joins).map(|_| join(&mut factory, start)).sum());
@@ -110,7 +115,11 @@ fn bench_join(criterion: &mut Criterion) {
     let offer = KitViewer::new(SocketAddr::from(([198, 51, 100, 7], 40_000)), start).offer();
     let server = [SocketAddr::from(([192, 0, 2, 1], 8_189))];
     group.bench_function("answer_only", |bencher| {
-        bencher.iter(|| factory.answer(ViewerId(1), &offer, &server, PROFILE, start).unwrap());
+        bencher.iter(|| {
+            factory
+                .answer(ViewerId(1), &offer, &server, PROFILE, start)
+                .unwrap()
+        });
     });
     group.finish();
 }

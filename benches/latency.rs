@@ -10,6 +10,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
+    clippy::indexing_slicing,
     reason = "a bench prints its result, and stops at the first surprise"
 )]
 
@@ -26,7 +27,11 @@ mod frames;
 )]
 mod kit_publisher;
 #[path = "../tests/kit/server.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared test code, of which a part is used here")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared test code, of which a part is used here"
+)]
 mod kit_server;
 #[path = "../tests/kit/viewer.rs"]
 #[allow(
@@ -79,8 +84,16 @@ fn main() {
         }
         viewer.play_while(wrote + PATIENCE, |track| track.frames.len() == seen);
         let delay = (now() - wrote).as_secs_f64() * 1_000.0;
-        assert!(viewer.track.frames.len() > seen, "frame {number} did not arrive");
-        if number % KEYFRAME_EVERY == 0 { &mut keys } else { &mut deltas }.push(delay);
+        assert!(
+            viewer.track.frames.len() > seen,
+            "frame {number} did not arrive"
+        );
+        if number % KEYFRAME_EVERY == 0 {
+            &mut keys
+        } else {
+            &mut deltas
+        }
+        .push(delay);
     }
     show("delta frames", &mut deltas);
     show("keyframes", &mut keys);
@@ -116,7 +129,12 @@ impl OneViewer {
         let reply = server.http("POST", "/room/whep", &sdp, &offer);
         assert_eq!(reply.status, 201, "{}", reply.body);
         player.accept(&reply.body);
-        let mut viewer = Self { player, socket, track: TrackSeen::default(), next: now() };
+        let mut viewer = Self {
+            player,
+            socket,
+            track: TrackSeen::default(),
+            next: now(),
+        };
         let deadline = now() + PATIENCE;
         while !viewer.player.connected {
             assert!(now() < deadline, "the viewer does not connect");

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -472,7 +473,12 @@ fn spawn(
             {
                 log::warn!("cannot pin this thread, it runs on any CPU cpu={cpu}");
             }
-            work();
+            // Sessions run under a guard of their own. A panic that comes to here has taken a
+            // whole thread's work with it: the service manager starts a whole server again.
+            if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+                log::error!("a bug ended a thread of the server, please report it");
+                std::process::abort();
+            }
         })
         .map_err(|source| StartError::Environment { what, source })
 }

@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test may stop where it stands"
 )]
 
@@ -247,10 +248,7 @@ fn module_of(file: &Path) -> String {
 /// Lines before the tests, numbered from 1, comments blanked.
 fn code_lines(file: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(file).unwrap();
-    let before_tests = text
-        .split("#[cfg(test)]\nmod tests")
-        .next()
-        .unwrap_or_default();
+    let before_tests = &text[..tests_begin(&text)];
     let blank = |line: &str| {
         if line.trim_start().starts_with("//") {
             String::new()
@@ -263,6 +261,21 @@ fn code_lines(file: &Path) -> Vec<(usize, String)> {
         .enumerate()
         .map(|(index, line)| (index + 1, blank(line)))
         .collect()
+}
+
+/// Where the module of tests at a file's foot begins, or the end of the text.
+fn tests_begin(text: &str) -> usize {
+    let marks = text.match_indices("\n#[cfg(test)]\n");
+    marks
+        .filter(|(at, mark)| {
+            // Attributes may stand between the mark and its module.
+            let module = text[at + mark.len()..].find("mod ");
+            let line = module.and_then(|from| text[at + mark.len() + from..].lines().next());
+            line.is_some_and(|line| line.ends_with('{'))
+        })
+        .map(|(at, _)| at)
+        .next()
+        .unwrap_or(text.len())
 }
 
 /// The identifiers that follow each `root` in a line.

@@ -34,6 +34,7 @@ mod viewers;
     dead_code,
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     unreachable_pub,
     reason = "shared test code: fails loudly, and a part of it is used here"
 )]
@@ -90,9 +91,16 @@ fn run(options: &Options) -> Result<(), Failure> {
     pause(IDLE_SPAN);
     let idle = server.usage()?;
 
-    let clip = frames::Clip::new(options.bitrate)?;
+    let mut clip = frames::Clip::new(options.bitrate)?;
+    if options.no_sound {
+        clip.sounds.clear();
+    }
     let publish = |server: &ServerProcess| Publishers::start(server.rtmp, options.rooms, &clip);
-    let early = if options.join_first { None } else { Some(publish(&server)?) };
+    let early = if options.join_first {
+        None
+    } else {
+        Some(publish(&server)?)
+    };
     if early.is_some() {
         // A keyframe's interval, so that the first viewer finds what the last one finds.
         pause(frames::KEYFRAME_INTERVAL);
@@ -125,11 +133,26 @@ fn run(options: &Options) -> Result<(), Failure> {
     let written = publishers.stop()?;
     server.stop();
 
-    let window = Window { from, to, begin, end, counters_begin, counters_end };
+    let window = Window {
+        from,
+        to,
+        begin,
+        end,
+        counters_begin,
+        counters_end,
+    };
     let joins = Usage::between(&before_joins, &after_joins);
     let idle_use = Usage::between(&booted, &idle);
-    let report =
-        Report::new(options, &window, &seen, &written, &joins, &idle_use, &idle, load_average);
+    let report = Report::new(
+        options,
+        &window,
+        &seen,
+        &written,
+        &joins,
+        &idle_use,
+        &idle,
+        load_average,
+    );
     println!("{report}");
     if let Some(path) = &options.json {
         std::fs::write(path, report.json()?)?;

@@ -215,9 +215,9 @@ impl Engine {
     pub fn handle_media(&mut self, message: MediaMsg) {
         match message {
             MediaMsg::Frame { room, frame } => self.push_frame(room, frame),
-            MediaMsg::Ended { room, epoch: _ } => {
+            MediaMsg::Ended { room, epoch } => {
                 if let Some(state) = self.rooms.get_mut(&room) {
-                    state.room.end();
+                    state.room.end(epoch);
                 }
             }
         }
@@ -323,19 +323,11 @@ impl Engine {
         }
     }
 
-    /// Another core's media mailbox was full: its viewers go on at the next keyframe.
-    pub fn media_refused(&mut self, to: CoreId, message: &MediaMsg) {
+    /// Another core's media mailbox was full: its viewers go on at the next keyframe, because
+    /// its ring refuses what does not continue it. Nothing is sent again: that would fill the
+    /// mailbox further, a whole group of pictures for each frame.
+    pub fn media_refused(&mut self, _to: CoreId, _message: &MediaMsg) {
         self.counters.media_mailbox_drops.inc();
-        let room = match message {
-            MediaMsg::Frame { room, .. } | MediaMsg::Ended { room, .. } => room,
-        };
-        if let Some(cursor) = self
-            .rooms
-            .get_mut(room)
-            .and_then(|state| state.links.get_mut(&to))
-        {
-            cursor.await_key();
-        }
     }
 
     /// Number of publishers, rooms and viewers, for metrics and tests.

@@ -127,7 +127,7 @@ impl Engine {
             transcoding: false,
         });
         let room_state = self.room_entry(room);
-        room_state.room.end();
+        room_state.room.begin(epoch);
         room_state.publisher = Some(publisher);
         let cursor = room_state.room.join();
         room_state.links = links.iter().map(|&core| (core, cursor)).collect();

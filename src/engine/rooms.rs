@@ -123,7 +123,7 @@ impl Engine {
         let Some(state) = self.rooms.get_mut(&room) else {
             return;
         };
-        state.room.end();
+        state.room.end(epoch);
         state.publisher = None;
         for to in std::mem::take(&mut state.links).into_keys() {
             let message = MediaMsg::Ended { room, epoch };

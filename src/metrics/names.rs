@@ -114,7 +114,7 @@ metrics! {
     SEND_ERRORS = Counter "rtmpeer_send_errors_total":
         "UDP sends that failed.";
     SEND_BLOCKED = Counter "rtmpeer_send_blocked_total":
-        "UDP datagrams dropped because the socket's buffer was full.";
+        "Trains of UDP datagrams dropped because the socket's buffer stayed full.";
 
     // -- a core: loop --
     MEDIA_MAILBOX_DROPS = Counter "rtmpeer_media_mailbox_drops_total":

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 pub use frame_ring::FrameRing;
 
+use crate::ids::Epoch;
 use crate::media::frame::{FrameSet, TrackKind};
 
 /// How many frames behind a newer keyframe a subscriber must be to jump to it: less is what one
@@ -37,19 +38,36 @@ pub struct Delivery {
 pub struct Room {
     video: FrameRing,
     audio: FrameRing,
+    /// The newest publish that is known of. What comes of an older one, from another core, is late.
+    epoch: Option<Epoch>,
 }
 
 impl Room {
-    /// Takes a frame in. `false`: it does not continue what the room has, and is dropped.
+    /// Takes a frame in. `false`: it does not continue what the room has, or belongs to a publish
+    /// that another has followed, and is dropped.
     pub fn push(&mut self, frame: Arc<FrameSet>) -> bool {
+        if self.epoch > Some(frame.epoch) {
+            return false;
+        }
+        self.epoch = Some(frame.epoch);
         match frame.track {
             TrackKind::Video => self.video.push(frame),
             TrackKind::Audio => self.audio.push(frame),
         }
     }
 
-    /// Forgets the media: the publish is over, nobody shall be shown it as live.
-    pub fn end(&mut self) {
+    /// A publish begins: what came before is not shown as live any more.
+    pub fn begin(&mut self, epoch: Epoch) {
+        self.end(epoch);
+        self.epoch = self.epoch.max(Some(epoch));
+    }
+
+    /// A publish is over: its media is not shown as live any more. Nothing happens if a later one
+    /// has begun.
+    pub fn end(&mut self, epoch: Epoch) {
+        if self.epoch > Some(epoch) {
+            return;
+        }
         self.video.clear();
         self.audio.clear();
     }
@@ -144,7 +162,6 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Epoch;
     use crate::media::frame::FrameSetHead;
     use crate::media::time::MediaTime;
     use std::time::Instant;
@@ -152,7 +169,7 @@ mod tests {
     fn frame(track: TrackKind, number: u64, key: bool) -> Arc<FrameSet> {
         let head = FrameSetHead {
             track,
-            epoch: Epoch(0),
+            epoch: Epoch(u32::try_from(number >> 32).unwrap()),
             number,
             first_sequence: number,
             key,
@@ -250,12 +267,25 @@ mod tests {
         room.push(frame(TrackKind::Audio, 0, true));
         let mut cursor = room.join();
         drain(&room, &mut cursor, TrackKind::Video);
-        room.end();
+        room.end(Epoch(0));
         assert!(room.next(&cursor, TrackKind::Video).is_none());
         let start = Epoch(1).first_number();
         room.push(frame(TrackKind::Video, start, true));
         room.push(frame(TrackKind::Audio, start, true));
         assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [start]);
         assert_eq!(drain(&room, &mut cursor, TrackKind::Audio), [start]);
+    }
+
+    #[test]
+    fn what_is_late_of_an_older_publish_changes_nothing() {
+        let mut room = Room::default();
+        room.push(frame(TrackKind::Video, 0, true));
+        let start = Epoch(1).first_number();
+        room.begin(Epoch(1));
+        assert!(!room.push(frame(TrackKind::Video, 1, true)));
+        room.push(frame(TrackKind::Video, start, true));
+        room.end(Epoch(0));
+        let mut cursor = room.join();
+        assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [start]);
     }
 }

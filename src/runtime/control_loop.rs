@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::core_loop::CoreMail;
-use super::http_conn::HttpConn;
+use super::http_conn::{HttpConn, READ_BYTES};
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::watchdog::{Heartbeat, Watchdog};
 use super::{clock, process};
@@ -124,6 +124,7 @@ pub struct ControlLoop {
     accept_again: Option<Instant>,
     stop_by: Option<Instant>,
     signals_seen: u32,
+    buffer: Vec<u8>,
 }
 
 impl ControlLoop {
@@ -154,6 +155,7 @@ impl ControlLoop {
             accept_again: None,
             stop_by: None,
             signals_seen: 0,
+            buffer: vec![0; READ_BYTES],
         })
     }
 
@@ -353,7 +355,8 @@ impl ControlLoop {
         };
         let control = &mut self.io.control;
         let counters = &self.io.counters;
-        let alive = connection.turn(now, |input, peer| {
+        let buffer = &mut self.buffer;
+        let alive = connection.turn(now, buffer, |input, peer| {
             use super::http_conn::ConnInput;
             match input {
                 ConnInput::Request(request) => control.handle_request(id, peer, *request, now),

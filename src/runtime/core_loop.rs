@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
@@ -32,6 +32,12 @@ const FIRST_PUBLISHER: usize = 16;
 const EVENTS_PER_TURN: usize = 1_024;
 /// One read from a publisher's socket, in bytes.
 const READ_BYTES: usize = 64 * 1_024;
+
+/// How long a batch waits for the kernel's send buffer; then its rest is dropped. Meanwhile no frame
+/// is taken from a room: viewers left behind go on at a keyframe, none gets half a picture.
+const BLOCKED_MAX: Duration = Duration::from_millis(200);
+/// How long until a full send buffer is tried again, should the kernel not tell.
+const BLOCKED_RETRY: Duration = Duration::from_millis(2);
 
 /// What comes to a core's mailbox.
 #[derive(Debug)]
@@ -94,6 +100,9 @@ pub struct CoreLoop {
     socket_readable: bool,
     mail_waits: bool,
     buffer: Vec<u8>,
+    /// The kernel takes no more datagrams: since when, and how many trains of the engine's batch
+    /// it has.
+    blocked: Option<(Instant, usize)>,
     /// Cores and control that were sent something in this turn.
     rung: Rung,
 }
@@ -118,6 +127,7 @@ impl CoreLoop {
             socket_readable: true,
             mail_waits: true,
             buffer: vec![0; READ_BYTES],
+            blocked: None,
             rung: Rung::default(),
         })
     }
@@ -149,10 +159,10 @@ impl CoreLoop {
         }
     }
 
-    fn timeout(&self, deadline: Instant) -> std::time::Duration {
+    fn timeout(&self, deadline: Instant) -> Duration {
         let work_left = self.mail_waits || self.socket_readable || !self.readable.is_empty();
         if work_left {
-            return std::time::Duration::ZERO;
+            return Duration::ZERO;
         }
         deadline.saturating_duration_since(clock::now())
     }
@@ -268,9 +278,16 @@ impl CoreLoop {
 
     /// Does what the engine says until it waits; gives the time until when.
     fn drain(&mut self, now: Instant) -> Instant {
+        if self.blocked.is_some() && !self.send_batch(now) {
+            return now + BLOCKED_RETRY;
+        }
         let deadline = loop {
             match self.io.engine.poll_output(now) {
-                EngineOutput::Datagrams => self.send_batch(),
+                EngineOutput::Datagrams => {
+                    if !self.send_batch(now) {
+                        break now + BLOCKED_RETRY;
+                    }
+                }
                 EngineOutput::Tcp { publisher, bytes } => {
                     if let Some(connection) = self.connections.get_mut(&publisher) {
                         let usable = connection.write(bytes);
@@ -301,11 +318,21 @@ impl CoreLoop {
         deadline
     }
 
-    fn send_batch(&mut self) {
-        let outcome = self.io.socket.send(self.io.engine.batch());
-        self.io.engine.batch_sent(clock::now());
-        self.io.counters.send_blocked.add(outcome.blocked);
+    /// Sends the engine's batch, or its rest. `false`: the kernel takes no more for now.
+    fn send_batch(&mut self, now: Instant) -> bool {
+        let (since, first) = self.blocked.take().unwrap_or((now, 0));
+        let outcome = self.io.socket.send(self.io.engine.batch(), first);
         self.io.counters.send_errors.add(outcome.failed);
+        let left = self.io.engine.batch().len().saturating_sub(outcome.trains);
+        if left > 0 {
+            if now.saturating_duration_since(since) < BLOCKED_MAX {
+                self.blocked = Some((since, outcome.trains));
+                return false;
+            }
+            self.io.counters.send_blocked.add_len(left);
+        }
+        self.io.engine.batch_sent(clock::now());
+        true
     }
 
     fn post_core(&mut self, to: CoreId, message: CoreMsg) {

@@ -14,8 +14,8 @@ use crate::signalling::{
     WebSocketSession, WsOutput,
 };
 
-/// One read, in bytes.
-const READ_BYTES: usize = 16 * 1_024;
+/// One read, in bytes: the size of the buffer that [`HttpConn::turn`] is given.
+pub(super) const READ_BYTES: usize = 16 * 1_024;
 /// How long a peer may take to read the last answer and close, before we do: closing at once
 /// would take back an answer to a request that it is still sending.
 const LINGER: Duration = Duration::from_secs(1);
@@ -59,6 +59,8 @@ pub(super) struct HttpConn {
     gone: bool,
     /// The session is over: close when the peer does, or then.
     linger_until: Option<Instant>,
+    /// The socket was shut down for writing.
+    said_all: bool,
 }
 
 impl HttpConn {
@@ -80,6 +82,7 @@ impl HttpConn {
             deadline: now,
             gone: false,
             linger_until: None,
+            said_all: false,
         })
     }
 
@@ -99,9 +102,10 @@ impl HttpConn {
     pub(super) fn turn(
         &mut self,
         now: Instant,
+        buffer: &mut [u8],
         mut take: impl FnMut(ConnInput<'_>, SocketAddr),
     ) -> TurnOutcome {
-        let more = self.read(now);
+        let more = self.read(buffer, now);
         if self.deadline <= now {
             match &mut self.speaks {
                 Speaks::Http(session) => session.handle_timeout(now),
@@ -124,17 +128,18 @@ impl HttpConn {
         let Some(until) = self.linger_until else {
             return false;
         };
-        if self.tcp.is_done() {
+        if self.tcp.is_done() && !self.said_all {
+            // Once: each shutdown is an event that wakes this loop again.
+            self.said_all = true;
             self.tcp.end_writing();
         }
         self.deadline = until;
         now >= until
     }
 
-    fn read(&mut self, now: Instant) -> bool {
-        let mut buffer = [0; READ_BYTES];
+    fn read(&mut self, buffer: &mut [u8], now: Instant) -> bool {
         for _ in 0..READS_PER_TURN {
-            match self.tcp.read(&mut buffer) {
+            match self.tcp.read(buffer) {
                 ReadOutcome::Bytes(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
                     match &mut self.speaks {

@@ -25,10 +25,11 @@ const RECEIVE_CALLS_PER_TURN: usize = 16;
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SendOutcome {
+    /// Trains of the batch that are done with, sent or failed. Fewer than the batch has: the
+    /// kernel's buffer is full; go on with the rest once the socket is writable.
+    pub trains: usize,
     /// Datagrams the kernel took.
     pub sent: u64,
-    /// Datagrams dropped because the kernel's buffer was full.
-    pub blocked: u64,
     /// Datagrams dropped because the kernel would not send them (an unreachable address).
     pub failed: u64,
 }
@@ -106,7 +107,8 @@ impl UdpSocket {
     /// # Errors
     /// What the kernel says.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut self.socket, token, Interest::READABLE)
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut self.socket, token, interest)
     }
 
     /// Receives what is there, up to this turn's budget, and gives each datagram with its sender
@@ -139,20 +141,26 @@ impl UdpSocket {
         true
     }
 
-    /// Sends a batch. What the kernel does not take at once is dropped, as a network would:
-    /// viewers ask again for what they miss.
-    pub fn send(&mut self, batch: &SendBatch) -> SendOutcome {
-        let mut outcome = SendOutcome::default();
-        for (train, bytes) in batch.trains() {
+    /// Sends a batch from its train number `first` on, as far as the kernel takes it.
+    pub fn send(&mut self, batch: &SendBatch, first: usize) -> SendOutcome {
+        let mut outcome = SendOutcome {
+            trains: first,
+            ..SendOutcome::default()
+        };
+        for (train, bytes) in batch.trains().skip(first) {
             let per_call = self.state.max_gso_segments().max(1) * train.segment_bytes.max(1);
             for part in bytes.chunks(per_call.max(1)) {
-                self.send_train(train, part, &mut outcome);
+                if !self.send_part(train, part, &mut outcome) {
+                    return outcome;
+                }
             }
+            outcome.trains += 1;
         }
         outcome
     }
 
-    fn send_train(&mut self, train: &Train, bytes: &[u8], outcome: &mut SendOutcome) {
+    /// `false`: the kernel's buffer is full.
+    fn send_part(&mut self, train: &Train, bytes: &[u8], outcome: &mut SendOutcome) -> bool {
         let segment_bytes = train.segment_bytes.max(1);
         let datagrams = bytes.len().div_ceil(segment_bytes) as u64;
         let transmit = Transmit {
@@ -162,19 +170,21 @@ impl UdpSocket {
             segment_size: (datagrams > 1).then_some(segment_bytes),
             src_ip: train.from.filter(|ip| !ip.is_unspecified()),
         };
-        match self
-            .state
-            .try_send(UdpSockRef::from(&self.socket), &transmit)
-        {
+        let socket = UdpSockRef::from(&self.socket);
+        match self.state.try_send(socket, &transmit) {
             Ok(()) => outcome.sent += datagrams,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                outcome.blocked += datagrams;
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            // The device refuses trains; from now on there are none, and these go one by one.
+            Err(_) if datagrams > 1 && self.state.max_gso_segments() == 1 => {
+                let mut singles = bytes.chunks(segment_bytes);
+                return singles.all(|single| self.send_part(train, single, outcome));
             }
             Err(error) => {
                 log::trace!("datagrams dropped: {error} to={}", train.to);
                 outcome.failed += datagrams;
             }
         }
+        true
     }
 }
 
@@ -210,11 +220,37 @@ mod tests {
                 })
                 .unwrap();
         }
-        assert_eq!(sender.send(&batch).sent, 5);
+        assert_eq!(sender.send(&batch, 0).sent, 5);
         let mut buffer = [0; 2_000];
         for (fill, length) in [(1, 100), (2, 100), (3, 100), (4, 40), (5, 900)] {
             let count = receiver.recv(&mut buffer).unwrap();
             assert_eq!((buffer[0], count), (fill, length));
         }
+    }
+
+    #[test]
+    fn a_batch_goes_on_where_it_was_left() {
+        let mut sender = bind_udp_group(loopback(), 1).unwrap().remove(0);
+        let receiver = std::net::UdpSocket::bind(loopback()).unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let to = receiver.local_addr().unwrap();
+        let mut batch = SendBatch::default();
+        for fill in 1..=3_u8 {
+            // Rising sizes: each begins a train.
+            let length = usize::from(fill) * 100;
+            batch
+                .push::<()>(to, None, |bytes| {
+                    bytes.extend(std::iter::repeat_n(fill, length));
+                    Ok(())
+                })
+                .unwrap();
+        }
+        let outcome = sender.send(&batch, 1);
+        assert_eq!((outcome.trains, outcome.sent), (3, 2));
+        let mut buffer = [0; 2_000];
+        receiver.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[0], 2, "the first was sent already");
     }
 }

@@ -230,3 +230,37 @@ fn second_publisher_is_refused_and_the_first_plays_on() {
     assert_eq!(world.webhooks.started, 1);
     world.end();
 }
+
+#[test]
+fn full_media_mailbox_is_not_filled_further_and_viewers_go_on_at_a_keyframe() {
+    let plan = Plan {
+        seed: 110,
+        cores: 2,
+        media_frames: 8,
+        print: false,
+    };
+    let mut world = World::new(plan, &[Clip::baseline()]);
+    let viewer = world.join(0, Way::Whep, Quality::GOOD);
+    world.run_for(Duration::from_millis(500));
+    world.publish(0);
+    plays(&mut world, viewer, "media of the other core");
+    let away = world.viewers[viewer].id.map(|(_, core)| core).unwrap();
+    let drops = |world: &World| {
+        let drops = world
+            .cores
+            .iter()
+            .map(|core| core.counters.media_mailbox_drops.get());
+        drops.sum::<u64>()
+    };
+    let before = drops(&world);
+    world.stall_core(away.index(), Duration::from_secs(2));
+    world.run_for(Duration::from_secs(2));
+    let dropped = drops(&world) - before;
+    // 30 pictures and 50 sounds a second, less those that the mailbox holds.
+    assert!(
+        (100..=2 * (30 + 50)).contains(&dropped),
+        "{dropped} frames were refused"
+    );
+    plays(&mut world, viewer, "the core's return");
+    world.end();
+}

@@ -25,10 +25,12 @@ const KEYFRAME_BYTES: usize = 53 * 1_150;
 const BITRATE_OF_SHAPE: u32 = 2_500_000;
 /// A delta frame is this much smaller or larger than the mean, in percent.
 const DELTA_SPREAD_PERCENT: usize = 25;
+const SPS_BYTES: u8 = 9;
+const PPS_BYTES: u8 = 4;
 /// SPS: Constrained Baseline 3.1, 1280x720, POC type 2, one reference frame.
-const SPS: [u8; 9] = [0x67, 0x42, 0xc0, 0x1f, 0xda, 0x01, 0x40, 0x16, 0xe4];
+const SPS: [u8; SPS_BYTES as usize] = [0x67, 0x42, 0xc0, 0x1f, 0xda, 0x01, 0x40, 0x16, 0xe4];
 /// PPS: CAVLC, one slice group.
-const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
+const PPS: [u8; PPS_BYTES as usize] = [0x68, 0xce, 0x3c, 0x80];
 /// NAL unit header and slice header of an IDR picture: first_mb 0, I slices.
 const IDR_SLICE: [u8; 3] = [0x65, 0x88, 0x80];
 /// The same of a P picture.
@@ -38,6 +40,9 @@ const KEY_TAG: [u8; 5] = [0x17, 0x01, 0, 0, 0];
 const DELTA_TAG: [u8; 5] = [0x27, 0x01, 0, 0, 0];
 const CONFIG_TAG: [u8; 5] = [0x17, 0x00, 0, 0, 0];
 
+/// Sound: milliseconds since the first unit, and the FLV tag's body.
+pub(crate) type Sounds = Vec<(u32, Bytes)>;
+
 /// One keyframe interval of picture and a stretch of sound, to be repeated.
 pub(crate) struct Clip {
     /// The decoder configuration, as an FLV tag's body.
@@ -46,8 +51,8 @@ pub(crate) struct Clip {
     pub(crate) pictures: Vec<Bytes>,
     /// The AAC configuration.
     pub(crate) audio_config: Bytes,
-    /// Sound: milliseconds since the first, and the tag's body.
-    pub(crate) sounds: Vec<(u32, Bytes)>,
+    /// The sound.
+    pub(crate) sounds: Sounds,
     /// Length of the sound in milliseconds.
     pub(crate) sounds_ms: u32,
 }
@@ -69,7 +74,13 @@ impl Clip {
             pictures.push(picture(&DELTA_TAG, &P_SLICE, bytes, &mut random));
         }
         let (audio_config, sounds, sounds_ms) = sounds()?;
-        Ok(Self { video_config: video_config(), pictures, audio_config, sounds, sounds_ms })
+        Ok(Self {
+            video_config: video_config(),
+            pictures,
+            audio_config,
+            sounds,
+            sounds_ms,
+        })
     }
 
     /// Packets from which on a frame is surely a keyframe.
@@ -98,15 +109,15 @@ fn video_config() -> Bytes {
     let [_, profile, compatibility, level, ..] = SPS;
     // 14496-15 §5.3.3.1: version 1, lengths of 4 bytes, one SPS, one PPS.
     body.extend([1, profile, compatibility, level, 0xff, 0xe1, 0]);
-    body.push(SPS.len() as u8);
+    body.push(SPS_BYTES);
     body.extend(SPS);
-    body.extend([1, 0, PPS.len() as u8]);
+    body.extend([1, 0, PPS_BYTES]);
     body.extend(PPS);
     body.into()
 }
 
 /// The sound of the tests' clip: configuration, units, length.
-fn sounds() -> Result<(Bytes, Vec<(u32, Bytes)>, u32), Failure> {
+fn sounds() -> Result<(Bytes, Sounds, u32), Failure> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/baseline.flv");
     let file = std::fs::read(&path).map_err(|why| format!("{}: {why}", path.display()))?;
     let tags = tags(Bytes::from(file)).ok_or("baseline.flv is no FLV file")?;
@@ -114,12 +125,18 @@ fn sounds() -> Result<(Bytes, Vec<(u32, Bytes)>, u32), Failure> {
     let config = sounds.next().ok_or("baseline.flv has no sound")?.payload;
     let sounds: Vec<_> = sounds.collect();
     let first = sounds.first().map_or(0, |tag| tag.timestamp_ms);
-    let units: Vec<_> =
-        sounds.into_iter().map(|tag| (tag.timestamp_ms - first, tag.payload)).collect();
+    let units: Vec<_> = sounds
+        .into_iter()
+        .map(|tag| (tag.timestamp_ms - first, tag.payload))
+        .collect();
     let last = units.last().map_or(0, |(at, _)| *at);
     let count = u32::try_from(units.len()).unwrap_or(1);
     // One more unit's length, so that the next round begins where this one ends.
-    Ok((config, units, last + (last + count / 2) / count.saturating_sub(1).max(1)))
+    Ok((
+        config,
+        units,
+        last + (last + count / 2) / count.saturating_sub(1).max(1),
+    ))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small numbers")]

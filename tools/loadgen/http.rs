@@ -27,8 +27,13 @@ pub(crate) fn request(
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("the HTTP answer has no end")?;
-    let status = head.split_whitespace().nth(1).ok_or("the HTTP answer has no status")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or("the HTTP answer has no end")?;
+    let status = head
+        .split_whitespace()
+        .nth(1)
+        .ok_or("the HTTP answer has no status")?;
     Ok((status.parse()?, body.to_owned()))
 }
 
@@ -36,10 +41,16 @@ pub(crate) fn request(
 pub(crate) fn metrics(server: Option<SocketAddr>) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     let Some(server) = server else { return sums };
-    let Ok((200, page)) = request(server, "GET", "/metrics", "") else { return sums };
+    let Ok((200, page)) = request(server, "GET", "/metrics", "") else {
+        return sums;
+    };
     for line in page.lines().filter(|line| !line.starts_with('#')) {
-        let Some((name, value)) = line.rsplit_once(' ') else { continue };
-        let Ok(value) = value.parse::<f64>() else { continue };
+        let Some((name, value)) = line.rsplit_once(' ') else {
+            continue;
+        };
+        let Ok(value) = value.parse::<f64>() else {
+            continue;
+        };
         let name = name.split_once('{').map_or(name, |(name, _)| name);
         *sums.entry(name.to_owned()).or_insert(0.0) += value;
     }

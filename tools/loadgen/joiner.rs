@@ -48,7 +48,10 @@ pub(crate) fn join_all(
     };
     let results: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        running.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        running
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect()
     });
     let mut joined = 0;
     let mut failure = None;
@@ -70,7 +73,9 @@ pub(crate) fn join_all(
     reason = "between 1 and the most threads"
 )]
 fn thread_count(join_rate: f64) -> usize {
-    (join_rate / JOINS_PER_THREAD).ceil().clamp(1.0, THREADS_MAX) as usize
+    (join_rate / JOINS_PER_THREAD)
+        .ceil()
+        .clamp(1.0, THREADS_MAX) as usize
 }
 
 fn join(options: &Options, server: SocketAddr, index: usize) -> Result<Newcomer, Failure> {

@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// Connect the viewers before anybody publishes: what a join costs by itself.
     #[arg(long)]
     pub(crate) join_first: bool,
+    /// Publish pictures only: hundreds of rooms' sound is more than a small machine transcodes.
+    #[arg(long)]
+    pub(crate) no_sound: bool,
     /// The picture's rate, in bit/s.
     #[arg(long, default_value_t = 2_500_000)]
     pub(crate) bitrate: u32,

@@ -72,7 +72,13 @@ impl ServerProcess {
     /// Starts the server on free loopback ports, or finds the running one.
     pub(crate) fn start(options: &Options) -> Result<Self, Failure> {
         if let (Some(pid), Some(rtmp), Some(http)) = (options.pid, options.rtmp, options.http) {
-            return Ok(Self { child: None, pid, rtmp, http, metrics: options.metrics });
+            return Ok(Self {
+                child: None,
+                pid,
+                rtmp,
+                http,
+                metrics: options.metrics,
+            });
         }
         let cpus = std::thread::available_parallelism()?.get();
         let cores = options.cores.clamp(1, cpus);
@@ -97,7 +103,13 @@ impl ServerProcess {
             return Err("cannot pin the load generator beside the server".into());
         }
         let pid = child.id();
-        let mut server = Self { child: Some(child), pid, rtmp, http, metrics: Some(metrics) };
+        let mut server = Self {
+            child: Some(child),
+            pid,
+            rtmp,
+            http,
+            metrics: Some(metrics),
+        };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -110,7 +122,10 @@ impl ServerProcess {
             {
                 return Err(format!("the server ended at once: {status}").into());
             }
-            if matches!(http::request(self.http, "GET", "/v1/health", ""), Ok((200, _))) {
+            if matches!(
+                http::request(self.http, "GET", "/v1/health", ""),
+                Ok((200, _))
+            ) {
                 return Ok(());
             }
             pause(Duration::from_millis(20));
@@ -126,8 +141,12 @@ impl ServerProcess {
         for entry in std::fs::read_dir(format!("{root}/task"))? {
             let path = entry?.path();
             // A thread may end between the listing and here.
-            let Ok(name) = std::fs::read_to_string(path.join("comm")) else { continue };
-            let Ok(spent) = std::fs::read_to_string(path.join("schedstat")) else { continue };
+            let Ok(name) = std::fs::read_to_string(path.join("comm")) else {
+                continue;
+            };
+            let Ok(spent) = std::fs::read_to_string(path.join("schedstat")) else {
+                continue;
+            };
             // Documentation/scheduler/sched-stats.rst: time on the CPU, time in the run queue.
             let mut nanos = spent.split_whitespace().map(str::parse::<f64>);
             let ran = nanos.next().unwrap_or(Ok(0.0))?;
@@ -136,7 +155,9 @@ impl ServerProcess {
         }
         let status = std::fs::read_to_string(format!("{root}/status"))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = resident.and_then(|rest| rest.split_whitespace().next()).unwrap_or("0");
+        let resident = resident
+            .and_then(|rest| rest.split_whitespace().next())
+            .unwrap_or("0");
         Ok(Usage {
             at: Some(now()),
             seconds: 0.0,
@@ -148,7 +169,9 @@ impl ServerProcess {
 
     /// Ends the server if it was started here.
     pub(crate) fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
         // SIGTERM, as a service manager does; without `kill` it is ended below.
         let _ = Command::new("kill").arg(child.id().to_string()).status();
         let deadline = now() + STOP_PATIENCE;
@@ -177,7 +200,10 @@ fn free_tcp() -> Result<SocketAddr, Failure> {
 /// Runnable threads of the machine, the last minute's mean.
 pub(crate) fn load_average() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+    text.split_whitespace()
+        .next()
+        .and_then(|first| first.parse().ok())
+        .unwrap_or(0.0)
 }
 
 /// KiB as MiB.

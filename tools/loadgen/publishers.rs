@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rtmpeer::runtime::now;
+use socket2::{Domain, Socket, Type};
 
-use crate::frames::{Clip, FRAME_RATE, KEYFRAME_EVERY, frame_time_ms};
+use crate::frames::{Clip, FRAME_RATE, KEYFRAME_EVERY, Sounds, frame_time_ms};
 use crate::kit_publisher::{KitPublisher, Progress};
 use crate::{Failure, clock};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 16_384;
+/// Publishers that come from one loopback address; the server takes 64.
+const PUBLISHERS_PER_ADDRESS: usize = 32;
 
 /// When each frame of a room was written: nanoseconds since 1970, by the frame's number.
 pub(crate) type Written = Vec<i64>;
@@ -38,9 +41,11 @@ impl Publishers {
     pub(crate) fn start(server: SocketAddr, rooms: usize, clip: &Clip) -> Result<Self, Failure> {
         let mut list = Vec::with_capacity(rooms);
         for room in 0..rooms {
-            let mut publisher = Publisher::connect(server, &room_name(room))?;
+            let mut publisher = Publisher::connect(server, room)?;
             publisher.send(0, &clip.video_config, Kind::Video)?;
-            publisher.send(0, &clip.audio_config, Kind::Audio)?;
+            if !clip.sounds.is_empty() {
+                publisher.send(0, &clip.audio_config, Kind::Audio)?;
+            }
             list.push(publisher);
         }
         let stop = Arc::new(AtomicBool::new(false));
@@ -52,7 +57,9 @@ impl Publishers {
             began: now(),
         };
         let thread = std::thread::spawn(move || {
-            schedule.run(list).map_err(|why| format!("a publisher failed: {why}"))
+            schedule
+                .run(list)
+                .map_err(|why| format!("a publisher failed: {why}"))
         });
         Ok(Self { stop, thread })
     }
@@ -61,7 +68,10 @@ impl Publishers {
     pub(crate) fn stop(self) -> Result<Vec<Written>, Failure> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
-        Ok(self.thread.join().map_err(|_panic| "the publishers' thread died")??)
+        Ok(self
+            .thread
+            .join()
+            .map_err(|_panic| "the publishers' thread died")??)
     }
 }
 
@@ -78,12 +88,23 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn connect(server: SocketAddr, room: &str) -> Result<Self, Failure> {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    fn connect(server: SocketAddr, room: usize) -> Result<Self, Failure> {
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
+        if server.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+            // All of 127.0.0.0/8 is this machine: publishers of many addresses, as in the field.
+            let host = u8::try_from(1 + room / PUBLISHERS_PER_ADDRESS).unwrap_or(u8::MAX);
+            socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into())?;
+        }
+        socket.connect_timeout(&server.into(), PATIENCE)?;
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let rtmp = KitPublisher::new("live", room);
-        let mut publisher = Self { rtmp, stream, written: Vec::new() };
+        let rtmp = KitPublisher::new("live", &room_name(room));
+        let mut publisher = Self {
+            rtmp,
+            stream,
+            written: Vec::new(),
+        };
         let mut buffer = [0; READ_BYTES];
         while *publisher.rtmp.progress() == Progress::Asking {
             publisher.flush()?;
@@ -91,7 +112,9 @@ impl Publisher {
             if count == 0 {
                 return Err("the server closed the RTMP connection".into());
             }
-            publisher.rtmp.handle_input(buffer.get(..count).unwrap_or_default());
+            publisher
+                .rtmp
+                .handle_input(buffer.get(..count).unwrap_or_default());
         }
         publisher.flush()?;
         match publisher.rtmp.progress() {
@@ -136,7 +159,7 @@ impl Publisher {
 struct Schedule {
     stop: Arc<AtomicBool>,
     pictures: Vec<Bytes>,
-    sounds: Vec<(u32, Bytes)>,
+    sounds: Sounds,
     sounds_ms: u32,
     began: Instant,
 }
@@ -153,13 +176,17 @@ impl Schedule {
         let mut queue = BinaryHeap::new();
         for room in 0..list.len() {
             queue.push(Reverse((due(room, 0), room, Kind::Video, 0_usize)));
-            queue.push(Reverse((due(room, 0), room, Kind::Audio, 0_usize)));
+            if !self.sounds.is_empty() {
+                queue.push(Reverse((due(room, 0), room, Kind::Audio, 0_usize)));
+            }
         }
         while let Some(Reverse((at, room, kind, number))) = queue.pop() {
             if !self.wait(at) {
                 break;
             }
-            let Some(publisher) = list.get_mut(room) else { continue };
+            let Some(publisher) = list.get_mut(room) else {
+                continue;
+            };
             let next_ms = match kind {
                 Kind::Video => {
                     let at_ms = millis(frame_time_ms(number));
@@ -180,7 +207,10 @@ impl Schedule {
             };
             queue.push(Reverse((due(room, next_ms), room, kind, number + 1)));
         }
-        Ok(list.into_iter().map(|publisher| publisher.written).collect())
+        Ok(list
+            .into_iter()
+            .map(|publisher| publisher.written)
+            .collect())
     }
 
     fn sound(&self, number: usize) -> Option<(u64, &Bytes)> {

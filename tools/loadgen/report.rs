@@ -66,7 +66,10 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         let last = values.len().saturating_sub(1);
         let at = |per_mille: usize| {
-            values.get((last * per_mille).div_ceil(1_000)).copied().unwrap_or(0.0)
+            values
+                .get((last * per_mille).div_ceil(1_000))
+                .copied()
+                .unwrap_or(0.0)
         };
         Self {
             count: values.len(),
@@ -81,7 +84,9 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50, p95, p99, max, .. } = self;
+        let Self {
+            p50, p95, p99, max, ..
+        } = self;
         write!(f, "p50 {p50:.2}  p95 {p95:.2}  p99 {p99:.2}  max {max:.2}")
     }
 }
@@ -113,6 +118,7 @@ pub(crate) struct Report {
     join_connected_ms: Spread,
     join_first_packet_ms: Spread,
     join_cpu_ms: f64,
+    join_cpu_ms_by_thread: BTreeMap<String, f64>,
     join_resident_kib: f64,
     idle_cpu_percent: f64,
     idle_resident_mib: f64,
@@ -179,6 +185,7 @@ impl Report {
         };
         let count = |which: fn(&ViewerSeen) -> bool| seen.iter().filter(|v| which(v)).count();
         let percent = |(name, cpu): (&String, &f64)| (name.clone(), 100.0 * cpu / seconds);
+        let per_join = |(name, cpu): (&String, &f64)| (name.clone(), cpu * 1_000.0 / watching);
         let all = whole_f64(pictures.packets) + wide(pictures.lost);
         let freeze_ms = FREEZE_FRAMES * 1_000.0 / wide(FRAME_RATE);
         let beyond = |limit: f64| pictures.gaps.iter().filter(|gap| **gap > limit).count();
@@ -207,6 +214,7 @@ impl Report {
             join_connected_ms: since(|viewer| viewer.connected),
             join_first_packet_ms: since(|viewer| viewer.first_packet),
             join_cpu_ms: joins.cpu_seconds() * 1_000.0 / watching,
+            join_cpu_ms_by_thread: joins.threads.iter().map(per_join).collect(),
             join_resident_kib: joins.resident_kib / watching,
             idle_cpu_percent: 100.0 * idle.cpu_seconds() / idle.seconds.max(f64::MIN_POSITIVE),
             idle_resident_mib: mebibytes(idle_now.resident_kib),
@@ -218,7 +226,9 @@ impl Report {
             server_rtp_packets_per_second: sent / seconds,
             server_send_blocked: window.counted("rtmpeer_send_blocked_total").unwrap_or(0.0),
             server_send_errors: window.counted("rtmpeer_send_errors_total").unwrap_or(0.0),
-            server_frames_skipped: window.counted("rtmpeer_frames_skipped_total").unwrap_or(0.0),
+            server_frames_skipped: window
+                .counted("rtmpeer_frames_skipped_total")
+                .unwrap_or(0.0),
             resident_mib: mebibytes(window.end.resident_kib),
             resident_kib_per_viewer: (window.end.resident_kib - idle_now.resident_kib) / watching,
         }
@@ -236,12 +246,20 @@ impl Pictures {
         self.expected += written.iter().filter(in_window).count();
         let tracks = [&viewer.video, &viewer.audio];
         for track in tracks {
-            let frames = track.frames.iter().filter(|frame| window.contains(frame.last));
+            let frames = track
+                .frames
+                .iter()
+                .filter(|frame| window.contains(frame.last));
             self.packets += frames.map(|frame| frame.packets).sum::<usize>();
             let holes = track.holes.iter().filter(|(at, _)| window.contains(*at));
             self.lost += holes.map(|(_, missing)| u64::from(*missing)).sum::<u64>();
         }
-        let frames: Vec<_> = viewer.video.frames.iter().filter(|frame| frame.complete).collect();
+        let frames: Vec<_> = viewer
+            .video
+            .frames
+            .iter()
+            .filter(|frame| frame.complete)
+            .collect();
         let mut previous = None;
         for frame in &frames {
             if window.contains(frame.last)
@@ -256,12 +274,20 @@ impl Pictures {
             self.gaps.push(millis(window.to - previous).max(0.0));
         }
         // A join's burst may have timestamps of its own: only what came since counts.
-        let frames: Vec<_> =
-            frames.into_iter().filter(|frame| frame.last >= window.from).collect();
-        let Some(offset) = timestamp_offset(&frames, written) else { return };
+        let frames: Vec<_> = frames
+            .into_iter()
+            .filter(|frame| frame.last >= window.from)
+            .collect();
+        let Some(offset) = timestamp_offset(&frames, written) else {
+            return;
+        };
         for frame in &frames {
-            let Some(number) = frame_number(frame.timestamp.wrapping_sub(offset)) else { continue };
-            let Some(wrote) = written.get(number).copied() else { continue };
+            let Some(number) = frame_number(frame.timestamp.wrapping_sub(offset)) else {
+                continue;
+            };
+            let Some(wrote) = written.get(number).copied() else {
+                continue;
+            };
             if !window.contains(wrote) {
                 continue;
             }
@@ -287,7 +313,9 @@ fn timestamp_offset(frames: &[&FrameSeen], written: &Written) -> Option<u32> {
             continue;
         }
         let before = written.partition_point(|wrote| *wrote < frame.last);
-        let Some(newest) = before.checked_sub(1) else { continue };
+        let Some(newest) = before.checked_sub(1) else {
+            continue;
+        };
         let key = newest - newest % KEYFRAME_EVERY;
         let offset = frame.timestamp.wrapping_sub(ticks_of(key));
         // The greatest on the circle of 32 bits.
@@ -313,7 +341,10 @@ fn frame_number(ticks: u32) -> Option<usize> {
     (exact.abs_diff(ticks) <= TICKS_TOLERANCE).then_some(number)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "spans of minutes in nanoseconds are exact")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "spans of minutes in nanoseconds are exact"
+)]
 fn millis(nanos: i64) -> f64 {
     nanos as f64 / NANOS_PER_MS
 }
@@ -330,27 +361,51 @@ impl fmt::Display for Report {
             f,
             "viewers              {} in {} rooms, {} connected, {} present at the end; server on \
              {} cores; {:.1} s; load before {:.1}",
-            r.viewers, r.rooms, r.connected, r.present_at_end, r.server_cores, r.seconds,
+            r.viewers,
+            r.rooms,
+            r.connected,
+            r.present_at_end,
+            r.server_cores,
+            r.seconds,
             r.load_average_before
         )?;
-        writeln!(f, "delay, ms            {}   ({} viewers inspected)", r.delay_ms, r.inspected)?;
+        writeln!(
+            f,
+            "delay, ms            {}   ({} viewers inspected)",
+            r.delay_ms, r.inspected
+        )?;
         writeln!(f, "  delta frames       {}", r.delay_delta_frames_ms)?;
         writeln!(f, "  keyframes          {}", r.delay_keyframes_ms)?;
         writeln!(
             f,
             "frames               {} expected, {} missing or incomplete; freezes {}, gaps > 250 ms \
              {}, longest {:.0} ms",
-            r.frames_expected, r.frames_missing_or_incomplete, r.freezes, r.gaps_above_250_ms,
+            r.frames_expected,
+            r.frames_missing_or_incomplete,
+            r.freezes,
+            r.gaps_above_250_ms,
             r.gap_max_ms
         )?;
         writeln!(
             f,
             "packets              {:.0} /s per viewer seen, {} lost ({:.3} %); the server sent \
              {:.0} /s, {:.0} blocked, {:.0} failed, {:.0} frames skipped",
-            r.packets_seen_per_viewer_second, r.packets_lost, r.loss_percent,
-            r.server_rtp_packets_per_second, r.server_send_blocked, r.server_send_errors,
+            r.packets_seen_per_viewer_second,
+            r.packets_lost,
+            r.loss_percent,
+            r.server_rtp_packets_per_second,
+            r.server_send_blocked,
+            r.server_send_errors,
             r.server_frames_skipped
         )?;
+        r.fmt_server(f)
+    }
+}
+
+impl Report {
+    /// What the viewers cost the server.
+    fn fmt_server(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = self;
         writeln!(f, "join: POST to 201    {}", r.join_answer_ms)?;
         writeln!(f, "  to connected       {}", r.join_connected_ms)?;
         writeln!(f, "  to first packet    {}", r.join_first_packet_ms)?;
@@ -359,6 +414,11 @@ impl fmt::Display for Report {
             "  server's CPU       {:.3} ms, memory {:.0} KiB (media to those before included)",
             r.join_cpu_ms, r.join_resident_kib
         )?;
+        write!(f, "  by thread, ms     ")?;
+        for (name, cpu) in &r.join_cpu_ms_by_thread {
+            write!(f, " {name} {cpu:.3}")?;
+        }
+        writeln!(f)?;
         writeln!(
             f,
             "server idle          {:.2} % CPU, {:.1} MiB",
@@ -368,7 +428,10 @@ impl fmt::Display for Report {
             f,
             "server under load    {:.1} % CPU, {:.2} us per packet, {:.0} us per viewer-second; \
              {:.1} MiB, {:.1} KiB per viewer",
-            r.server_cpu_percent, r.cpu_us_per_packet, r.cpu_us_per_viewer_second, r.resident_mib,
+            r.server_cpu_percent,
+            r.cpu_us_per_packet,
+            r.cpu_us_per_viewer_second,
+            r.resident_mib,
             r.resident_kib_per_viewer
         )?;
         write!(f, "  by thread, %      ")?;

@@ -70,7 +70,10 @@ impl TrackSeen {
             self.holes.push((at, u32::from(missing)));
         }
         self.next_sequence = Some(header.sequence.wrapping_add(1));
-        if self.current.is_some_and(|frame| frame.timestamp != header.timestamp) {
+        if self
+            .current
+            .is_some_and(|frame| frame.timestamp != header.timestamp)
+        {
             self.finish(false);
         }
         let begun = FrameSeen {
@@ -90,12 +93,21 @@ impl TrackSeen {
 
     /// Takes a packet that is a frame by itself: Opus sets the marker at talk spurts only.
     pub(crate) fn take_whole(&mut self, header: Header, at: i64) {
-        self.take(Header { marker: true, ..header }, at);
+        self.take(
+            Header {
+                marker: true,
+                ..header
+            },
+            at,
+        );
     }
 
     fn finish(&mut self, ended: bool) {
         if let Some(frame) = self.current.take() {
-            self.frames.push(FrameSeen { complete: frame.complete && ended, ..frame });
+            self.frames.push(FrameSeen {
+                complete: frame.complete && ended,
+                ..frame
+            });
         }
     }
 }

@@ -65,10 +65,14 @@ impl PayloadTypes {
             answer.lines().find_map(|line| {
                 let (number, name) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
                 let (name, _) = name.split_once('/')?;
-                name.eq_ignore_ascii_case(codec).then(|| number.parse().ok())?
+                name.eq_ignore_ascii_case(codec)
+                    .then(|| number.parse().ok())?
             })
         };
-        Self { video: find("H264"), audio: find("opus") }
+        Self {
+            video: find("H264"),
+            audio: find("opus"),
+        }
     }
 }
 
@@ -109,7 +113,12 @@ impl Viewers {
             buffer: vec![0; BATCH_SIZE.max(1) * SLOT_BYTES],
         };
         let thread = std::thread::spawn(move || crowd.run());
-        Ok(Self { commands, waker, counts, thread })
+        Ok(Self {
+            commands,
+            waker,
+            counts,
+            thread,
+        })
     }
 
     /// Takes a viewer in.
@@ -136,11 +145,16 @@ impl Viewers {
     /// Ends all sessions; gives what was seen, in the order of joining.
     pub(crate) fn stop(self) -> Result<Vec<ViewerSeen>, Failure> {
         self.tell(Command::Stop)?;
-        Ok(self.thread.join().map_err(|_panic| "the viewers' thread died")?)
+        Ok(self
+            .thread
+            .join()
+            .map_err(|_panic| "the viewers' thread died")?)
     }
 
     fn tell(&self, command: Command) -> Result<(), Failure> {
-        self.commands.send(command).map_err(|_gone| "the viewers' thread is gone")?;
+        self.commands
+            .send(command)
+            .map_err(|_gone| "the viewers' thread is gone")?;
         Ok(self.waker.wake()?)
     }
 }
@@ -194,7 +208,10 @@ impl Crowd {
         if !self.readable.is_empty() {
             return Duration::ZERO;
         }
-        let first = self.due.peek().map(|Reverse((at, _))| at.saturating_duration_since(now()));
+        let first = self
+            .due
+            .peek()
+            .map(|Reverse((at, _))| at.saturating_duration_since(now()));
         first.unwrap_or(IDLE).min(IDLE)
     }
 
@@ -222,7 +239,15 @@ impl Crowd {
     }
 
     fn add(&mut self, newcomer: Newcomer) -> Result<(), Failure> {
-        let Newcomer { room, inspected, player, socket, payload_types, posted, answered } = newcomer;
+        let Newcomer {
+            room,
+            inspected,
+            player,
+            socket,
+            payload_types,
+            posted,
+            answered,
+        } = newcomer;
         let index = self.viewers.len();
         let stamped = if inspected {
             SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
@@ -231,7 +256,9 @@ impl Crowd {
             None
         };
         let mut source = SourceFd(&socket.as_raw_fd());
-        self.poll.registry().register(&mut source, Token(index), Interest::READABLE)?;
+        self.poll
+            .registry()
+            .register(&mut source, Token(index), Interest::READABLE)?;
         let seen = ViewerSeen {
             room,
             inspected,
@@ -260,7 +287,9 @@ impl Crowd {
     }
 
     fn receive(&mut self, index: usize) {
-        let Some(light) = self.viewers.get_mut(index) else { return };
+        let Some(light) = self.viewers.get_mut(index) else {
+            return;
+        };
         let (drained, signalled) = if light.stamped.is_some() {
             light.receive_stamped(&mut self.buffer)
         } else {
@@ -281,7 +310,9 @@ impl Crowd {
                 return;
             }
             self.due.pop();
-            let Some(light) = self.viewers.get_mut(index) else { continue };
+            let Some(light) = self.viewers.get_mut(index) else {
+                continue;
+            };
             if light.due == Some(at) {
                 light.due = None;
                 light.player.handle_timeout(now);
@@ -292,7 +323,9 @@ impl Crowd {
 
     /// Sends what a viewer has to say, and notes when it wants to be called.
     fn settle(&mut self, index: usize) {
-        let Some(light) = self.viewers.get_mut(index) else { return };
+        let Some(light) = self.viewers.get_mut(index) else {
+            return;
+        };
         let next = light.poll();
         if light.due.is_none_or(|due| next < due) {
             light.due = Some(next);
@@ -326,13 +359,17 @@ impl Light {
         let mut signalled = false;
         for _ in 0..READS_PER_TURN {
             let mut slots: Vec<_> = buffer.chunks_mut(SLOT_BYTES).map(IoSliceMut::new).collect();
-            let Some(state) = &self.stamped else { return (true, signalled) };
+            let Some(state) = &self.stamped else {
+                return (true, signalled);
+            };
             let Ok(count) = state.recv(UdpSockRef::from(&self.socket), &mut slots, &mut metas)
             else {
                 return (true, signalled);
             };
             for (meta, slot) in metas.iter().zip(&slots).take(count) {
-                let at = meta.timestamp.and_then(|at| i64::try_from(at.as_nanos()).ok());
+                let at = meta
+                    .timestamp
+                    .and_then(|at| i64::try_from(at.as_nanos()).ok());
                 let at = at.unwrap_or_else(clock::wall_nanos);
                 let train = slot.get(..meta.len).unwrap_or_default();
                 for datagram in train.chunks(meta.stride.max(1)) {
@@ -362,7 +399,9 @@ impl Light {
             self.player.handle(from, datagram, now());
             return true;
         }
-        let Some(header) = Header::read(datagram) else { return false };
+        let Some(header) = Header::read(datagram) else {
+            return false;
+        };
         let is_video = Some(header.payload_type) == self.payload_types.video;
         if is_video && self.listening {
             self.note();
