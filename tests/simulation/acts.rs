@@ -55,6 +55,7 @@ impl World {
             down: link(1),
             next: self.now,
             watch: Watch::new(self.now),
+            accepted: false,
             told_live: None,
             asked_key: None,
             first_ticks: [None; 2],

@@ -413,6 +413,10 @@ impl World {
             ControlMsg::ViewerConnected { viewer } => {
                 self.trace
                     .note(now, format_args!("viewer {viewer} is connected"));
+                let has_id = |known: &&mut SimViewer| known.id.map(|(id, _)| id) == Some(*viewer);
+                if let Some(known) = self.viewers.iter_mut().find(has_id) {
+                    known.accepted = true;
+                }
             }
             ControlMsg::PublishEnded { publisher, reason } => {
                 self.trace

@@ -63,11 +63,12 @@ impl Quality {
         }
     }
 
-    /// The same without loss and reordering: DTLS waits by chance before it repeats itself, so a
+    /// The same without loss, copies and reordering: DTLS waits by chance before it repeats itself, so a
     /// handshake that loses something would not repeat from run to run.
     pub fn in_handshake(&self) -> Self {
         Self {
             loss: 0,
+            duplicates: 0,
             reordered: 0,
             ..*self
         }

@@ -178,7 +178,9 @@ impl Life {
 
     fn with_viewer(&mut self, act: impl FnOnce(&mut World, usize)) {
         let viewers = self.world.viewers.iter().enumerate();
-        let plays = |viewer: &SimViewer| viewer.stage == Stage::Playing && viewer.kit.connected;
+        let plays = |viewer: &SimViewer| {
+            viewer.stage == Stage::Playing && viewer.kit.connected && viewer.accepted
+        };
         let playing = viewers.filter(|(_, viewer)| plays(viewer));
         let playing: Vec<usize> = playing.map(|(index, _)| index).collect();
         let chosen = self.chance.below(playing.len());

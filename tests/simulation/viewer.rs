@@ -60,6 +60,8 @@ pub struct SimViewer {
     pub next: Instant,
     /// What is known of what it got.
     pub watch: Watch,
+    /// Whether the server says that it is connected.
+    pub accepted: bool,
     /// What the WebSocket said last of whether somebody publishes.
     pub told_live: Option<bool>,
     /// When its player last asked for a keyframe.
@@ -81,7 +83,7 @@ impl SimViewer {
 
     /// Its way as it is now.
     pub fn quality_now(&self) -> Quality {
-        if self.kit.connected {
+        if self.kit.connected && self.accepted {
             self.quality
         } else {
             self.quality.in_handshake()
