@@ -12,6 +12,7 @@ Prints a line for each case; exit code 0 only if all hold. All traffic stays on 
 import argparse
 import asyncio
 import json
+import os
 import pathlib
 import random
 import signal
@@ -482,8 +483,18 @@ async def run_case(world, name):
         await world.server.kill()
     seconds = round(time.monotonic() - began, 1)
     verdict = "ok    " if problem is None else "FAILED"
-    print(f"{verdict} {name} ({seconds} s) {problem or json.dumps(figures or {})}", flush=True)
-    return {"name": name, "ok": problem is None, "seconds": seconds, "figures": figures, "problem": problem}
+    # Smoothness on a machine that does other things as well is theirs to explain.
+    load = round(os.getloadavg()[0], 1)
+    about = problem or json.dumps(figures or {})
+    print(f"{verdict} {name} ({seconds} s, load {load}) {about}", flush=True)
+    return {
+        "name": name,
+        "ok": problem is None,
+        "seconds": seconds,
+        "load": load,
+        "figures": figures,
+        "problem": problem,
+    }
 
 
 async def warm_up(server, browser):
