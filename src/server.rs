@@ -456,6 +456,7 @@ fn control_config(config: &Config, addresses: &Addresses, cores: usize) -> Contr
             interfaces,
             port: addresses.webrtc.port(),
         },
+        rtmp_port: addresses.rtmp.port(),
     }
 }
 

@@ -65,7 +65,8 @@ impl Control {
             }
             Route::Rooms => {
                 let rooms: Vec<Value> = self.rooms().iter().map(RoomStatus::json).collect();
-                self.json(conn, &request, 200, &json!({ "rooms": rooms }));
+                let body = json!({ "rooms": rooms, "rtmp_port": self.config.rtmp_port });
+                self.json(conn, &request, 200, &body);
             }
             Route::Room { room } => self.room(conn, &request, &room),
             Route::BadRoomName => {

@@ -48,6 +48,8 @@ pub struct ControlConfig {
     pub ice_servers: Vec<String>,
     /// Addresses to offer.
     pub candidates: CandidatePolicy,
+    /// Where publishers connect, for the page that says so.
+    pub rtmp_port: u16,
 }
 
 impl Default for ControlConfig {
@@ -58,6 +60,7 @@ impl Default for ControlConfig {
             allowed_origins: Vec::new(),
             ice_servers: Vec::new(),
             candidates: CandidatePolicy::default(),
+            rtmp_port: 1_935,
         }
     }
 }

@@ -111,11 +111,13 @@ impl Control {
             return;
         }
         let name = &room.name;
-        let unknown = || "none".to_owned();
-        let video = info.video.clone().unwrap_or_else(unknown);
-        let audio = info.audio.clone().unwrap_or_else(unknown);
-        let (width, height) = info.size.unwrap_or_default();
-        log::info!("stream is {video} {width}x{height}, {audio} room={name}");
+        let video = info.video.as_deref().unwrap_or("no video yet");
+        let audio = info.audio.as_deref().unwrap_or("no audio yet");
+        let size = info
+            .size
+            .map(|(width, height)| format!(" {width}x{height}"));
+        let size = size.unwrap_or_default();
+        log::info!("stream is {video}{size}, {audio} room={name}");
         for line in advice(&info) {
             if !advice(&live.info).contains(&line) {
                 log::warn!("the publisher should change: {line} room={name}");

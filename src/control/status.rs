@@ -44,7 +44,6 @@ impl RoomStatus {
         let size = self.info.size;
         json!({
             "room": self.room.as_str(),
-            // The page's word for the same.
             "live": self.live,
             "viewers": self.viewers,
             "since": self.since.map(rfc3339),

@@ -350,7 +350,12 @@ impl CoreLoop {
         let Some(postbox) = self.io.media_to.get(to.index()) else {
             return;
         };
-        if let Err(message) = postbox.put(message) {
+        // Half of the box is kept for the ends of publishes, which are not sent again.
+        let posted = match message {
+            MediaMsg::Frame { .. } => postbox.put_if_roomy(message),
+            MediaMsg::Ended { .. } => postbox.put(message),
+        };
+        if let Err(message) = posted {
             self.io.engine.media_refused(to, &message);
         }
         self.rung.cores.insert(to);
