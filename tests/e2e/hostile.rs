@@ -84,6 +84,39 @@ fn hostile_bytes_on_every_port_kill_nothing() {
 }
 
 #[test]
+fn slow_handshakes_keep_no_publisher_out_and_are_closed() {
+    let server = crate::kit::server::KitServer::start(2, &[]);
+    let rtmp = server.addresses.rtmp;
+    // From 60 addresses of the loopback net, each with the first byte of a handshake.
+    let slow: Vec<TcpStream> = (0..150_u16)
+        .map(|index| {
+            let address = [127, 0, 1, u8::try_from(index % 60).unwrap() + 1];
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let socket = socket.unwrap();
+            socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+            socket.connect(&rtmp.into()).unwrap();
+            let mut stream: TcpStream = socket.into();
+            stream.write_all(&[3]).unwrap();
+            stream
+        })
+        .collect();
+    let _clip = crate::kit::clip::LiveClip::publish(rtmp, "meanwhile");
+    let deadline = rtmpeer::runtime::now() + Duration::from_secs(12);
+    for mut stream in slow {
+        stream
+            .set_read_timeout(Some(Duration::from_secs(12)))
+            .unwrap();
+        let end = stream.read(&mut [0; 4_096]);
+        assert!(!matches!(&end, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock));
+        assert!(
+            rtmpeer::runtime::now() < deadline,
+            "not all were closed in time"
+        );
+    }
+    crate::wait_live(&server, "meanwhile", true);
+}
+
+#[test]
 fn silent_publishers_are_closed() {
     let server = crate::kit::server::KitServer::start(1, &[]);
     let mut stream = TcpStream::connect(server.addresses.rtmp).unwrap();
