@@ -21,8 +21,9 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 // -- RTMP (src/rtmp) --
 
-/// Open RTMP connections, the whole server.
-pub const RTMP_CONNECTIONS_MAX: usize = 1_000;
+/// Open RTMP connections, the whole server: those that publish, and a thousand that only pretend to
+/// until their handshake's deadline.
+pub const RTMP_CONNECTIONS_MAX: usize = 2_000;
 /// Open RTMP connections from one address.
 pub const RTMP_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 /// Bytes read from one publisher in one turn, so that none starves its core.
