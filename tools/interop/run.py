@@ -345,8 +345,12 @@ async def tap_for_sound(world):
         policy = "user-gesture-required"
         async with await world.page(room, policy=policy, width=375, height=667) as page:
             await page.wait_state("playing")
+
+            async def asked():
+                return await page.probe("shown", "#big-sound")
+
             # The browser refuses the sound a moment before or after the first picture.
-            await page.wait_text("#big-sound", seconds=5)
+            await until(asked, 5, "the button that asks for a tap")
             require((await page.probe("snapshot"))["muted"], "the page plays aloud untouched")
             require(await page.probe("overflow") <= 0, "wider than a phone")
             await page.request("screenshot", file=str(LOGS / "phone.png"))
