@@ -7,12 +7,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, Secret, ViewerId};
-use crate::media::frame::{FrameSet, StreamInfo};
+use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
+use crate::media::frame::{FrameSet, StreamInfo, VideoFrame};
 use crate::media::time::MediaTime;
 
 /// Control to core.
@@ -285,17 +286,17 @@ pub enum TranscodeMsg {
         core: CoreId,
         /// Which publish.
         publisher: PublisherId,
-        /// AudioSpecificConfig (14496-3 §1.6.2.1).
-        config: Bytes,
+        /// How it is coded.
+        config: AudioConfig,
     },
     /// The stream's configuration changed.
     Configure {
         /// Which publish.
         publisher: PublisherId,
-        /// The new AudioSpecificConfig.
-        config: Bytes,
+        /// How it is coded from here on.
+        config: AudioConfig,
     },
-    /// One raw AAC access unit.
+    /// One packet: an AAC access unit, or what its codec calls it.
     Unit {
         /// Which publish.
         publisher: PublisherId,
@@ -333,5 +334,79 @@ pub enum TranscodeReply {
         publisher: PublisherId,
         /// Why, in plain words.
         text: String,
+    },
+}
+
+/// Core to the video transcoders.
+#[derive(Debug, Clone)]
+pub enum VideoMsg {
+    /// Somebody needs a stream's [`Rendition::Safe`](crate::media::frame::Rendition::Safe);
+    /// everything else about it follows on the same queue, its cached frames first.
+    Open {
+        /// Where the frames go back to.
+        core: CoreId,
+        /// Which publish.
+        publisher: PublisherId,
+        /// Its room's name, for the log.
+        name: RoomName,
+        /// What its frames are coded with.
+        config: Arc<VideoConfig>,
+        /// Bits a second that it is published with, as far as measured.
+        bit_rate: Option<u32>,
+    },
+    /// The stream's configuration changed: the next frame is a keyframe of the new one.
+    Configure {
+        /// Which publish.
+        publisher: PublisherId,
+        /// The new configuration.
+        config: Arc<VideoConfig>,
+    },
+    /// The next frame, in decoding order.
+    Frame {
+        /// Which publish.
+        publisher: PublisherId,
+        /// The frame.
+        frame: CodedFrame,
+        /// Whether it is only to be decoded, since what it shows is past.
+        decode_only: bool,
+    },
+    /// A viewer cannot begin, or go on, without a keyframe.
+    Keyframe {
+        /// Which publish.
+        publisher: PublisherId,
+    },
+    /// Nobody needs it any more, or the publish ended.
+    Close {
+        /// Which publish.
+        publisher: PublisherId,
+    },
+}
+
+/// Video transcoders to core.
+#[derive(Debug, Clone)]
+pub enum VideoReply {
+    /// A frame that any browser decodes; the first is a keyframe. `received` is that of the
+    /// frame it was made from.
+    Frame {
+        /// Which publish.
+        publisher: PublisherId,
+        /// The frame, with parameter sets if it is a keyframe.
+        frame: VideoFrame,
+    },
+    /// The encoder was restarted and wants the cached frames once more, from a keyframe on: the
+    /// core sends [`VideoMsg::Frame`]s as after [`VideoMsg::Open`].
+    Restart {
+        /// Which publish.
+        publisher: PublisherId,
+    },
+    /// The stream cannot be transcoded (now): too many are, there is no ffmpeg, or it fails
+    /// again and again. The transcoder has closed it; the core may open it anew later.
+    Failed {
+        /// Which publish.
+        publisher: PublisherId,
+        /// Why, and what to do, in plain words.
+        text: String,
+        /// When opening it again makes sense; `None`: not before its configuration changes.
+        retry_after: Option<Duration>,
     },
 }

@@ -88,6 +88,7 @@ fn picture(number: u32, received: Instant) -> VideoFrame {
         key: false,
         disposable: false,
         parameter_sets: None,
+        start: 0,
         nal_units: std::iter::once(0..slice.len()).collect(),
         data: Bytes::from(slice),
         received,

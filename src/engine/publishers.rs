@@ -11,6 +11,7 @@ use super::guard::guarded;
 use super::{Engine, EngineOutput, Timer, publish_end};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
 use crate::ingest::{Ingest, IngestOutput};
+use crate::media::codec::AudioConfig;
 use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
 use crate::media::time::MediaTime;
 use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
@@ -44,8 +45,8 @@ struct Publish {
     video: Packetizer,
     audio: Packetizer,
     info: StreamInfo,
-    /// AudioSpecificConfig of its AAC.
-    audio_config: Option<Bytes>,
+    /// How its audio is coded.
+    audio_config: Option<AudioConfig>,
     /// Whether its audio is being transcoded.
     transcoding: bool,
 }
@@ -403,6 +404,7 @@ impl Engine {
                     self.push_frame(room, Arc::new(set));
                 }
             }
+            IngestOutput::VideoConfig(_) | IngestOutput::Coded(_) => {}
             IngestOutput::AudioConfig(config) => {
                 let open = publish.transcoding;
                 publish.audio_config = Some(config.clone());

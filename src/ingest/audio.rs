@@ -8,6 +8,7 @@ use super::report::Report;
 use super::stats::DropReason;
 use super::warning::IngestWarning;
 use crate::media::aac::{AacError, AudioSpecificConfig};
+use crate::media::codec::AudioConfig;
 use crate::media::flv::AudioCodec;
 
 /// Largest AAC access unit, in bytes: 6,144 bits for each of 8 channels (14496-3 §4.5.3.1), with
@@ -59,7 +60,7 @@ impl AudioTrack {
             Ok(parsed) => {
                 self.config = Some((config.clone(), parsed));
                 report.info_changed = true;
-                report.push(IngestOutput::AudioConfig(config));
+                report.push(IngestOutput::AudioConfig(AudioConfig::Aac(config)));
             }
             Err(error) => {
                 report.drop(DropReason::BadConfig);

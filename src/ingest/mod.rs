@@ -9,6 +9,7 @@ pub mod timeline;
 mod video;
 mod warning;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ pub use stats::{DropReason, IngestStats};
 pub use warning::IngestWarning;
 
 use crate::ids::Epoch;
+use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
 use crate::media::flv::{AudioTag, FlvError, VideoTag};
 use crate::media::frame::{StreamInfo, TrackKind, VideoFrame};
 use crate::media::time::{MediaTime, Timebase};
@@ -28,12 +30,12 @@ use video::{Timing, VideoTrack};
 /// Largest width or height that is believed of metadata, in pixels: as of an SPS.
 const DIMENSION_PIXELS_MAX: u32 = 8_192;
 
-/// One raw AAC access unit.
+/// One audio packet: an AAC access unit, or what its codec calls it.
 #[derive(Debug, Clone)]
 pub struct AudioUnit {
     /// When its first sample is heard, on the server's timeline.
     pub pts: MediaTime,
-    /// The access unit; never empty.
+    /// The packet; never empty.
     pub data: Bytes,
     /// When its last byte was received.
     pub received: Instant,
@@ -44,9 +46,13 @@ pub struct AudioUnit {
 pub enum IngestOutput {
     /// A frame that can be decoded after those before it; the first is a keyframe.
     Video(VideoFrame),
-    /// The AudioSpecificConfig of the audio from here on; it is legal.
-    AudioConfig(Bytes),
-    /// An audio access unit; a configuration came before the first.
+    /// What the video frames from here on are coded with; comes before the first.
+    VideoConfig(Arc<VideoConfig>),
+    /// A frame of a codec that is never passed on as it is; the first is a keyframe.
+    Coded(CodedFrame),
+    /// How the audio from here on is coded; it is legal.
+    AudioConfig(AudioConfig),
+    /// An audio packet; a configuration came before the first.
     Audio(AudioUnit),
     /// What is known of the publish is new or has changed.
     Info(StreamInfo),

@@ -353,6 +353,8 @@ fn info_comes_before_the_frames_it_is_about_and_only_when_it_changes() {
         .iter()
         .map(|output| match output {
             IngestOutput::Video(_) => "video",
+            IngestOutput::VideoConfig(_) => "video config",
+            IngestOutput::Coded(_) => "coded",
             IngestOutput::AudioConfig(_) => "config",
             IngestOutput::Audio(_) => "audio",
             IngestOutput::Info(_) => "info",

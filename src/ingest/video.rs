@@ -207,6 +207,7 @@ impl VideoTrack {
             disposable: !picture.referenced,
             parameter_sets: self.due_sets(picture.key),
             data: message,
+            start,
             nal_units: unit.nal_units,
             received: timing.received,
         })

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::codec::TranscodeReason;
 use super::time::MediaTime;
 use crate::ids::Epoch;
 
@@ -20,11 +21,13 @@ pub enum TrackKind {
 }
 
 /// A version of a room's video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Rendition {
     /// As published.
     Source,
-    /// What any browser decodes: H.264 without reordering.
+    /// What any browser decodes: 8-bit 4:2:0 progressive H.264 without reordering. The same as
+    /// [`Self::Source`] while that is so already.
+    #[default]
     Safe,
 }
 
@@ -51,6 +54,8 @@ pub struct VideoFrame {
     pub parameter_sets: Option<Arc<ParameterSets>>,
     /// The message that held it.
     pub data: Bytes,
+    /// Where in `data` the access unit as published begins, length prefixes and all.
+    pub start: usize,
     /// Its NAL units in `data`, in decoding order, without length prefixes.
     pub nal_units: Vec<Range<usize>>,
     /// When its last byte was received.
@@ -198,6 +203,8 @@ pub struct StreamInfo {
     pub size: Option<(u32, u32)>,
     /// Whether pictures are shown in another order than they are sent.
     pub reordering: bool,
+    /// Why browsers cannot play the video as published, if so (as far as is known).
+    pub transcode: Option<TranscodeReason>,
     /// Video codec as users call it ("H.264 High"), if there is video.
     pub video: Option<String>,
     /// Audio codec as users call it ("AAC-LC 48 kHz stereo"), if there is audio.

@@ -4,6 +4,7 @@
 
 pub mod aac;
 pub mod avc;
+pub mod codec;
 pub mod flv;
 pub mod frame;
 pub mod time;

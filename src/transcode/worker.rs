@@ -12,6 +12,7 @@ use crate::limits::{
     AAC_FAILURES_BEFORE_VERDICT, AUDIO_FORMAT_CHANGES_MAX, RTMP_CONNECTIONS_MAX,
     TRANSCODE_STREAMS_MAX,
 };
+use crate::media::codec::AudioConfig;
 use crate::media::time::MediaTime;
 use crate::messages::{TranscodeMsg, TranscodeReply};
 
@@ -109,7 +110,7 @@ impl Transcoder {
         &mut self,
         core: CoreId,
         publisher: PublisherId,
-        config: &[u8],
+        config: &AudioConfig,
         sink: &mut dyn FnMut(CoreId, TranscodeReply),
     ) {
         let known = self.streams.contains_key(&publisher);
@@ -134,10 +135,13 @@ impl Transcoder {
     fn configure(
         &mut self,
         publisher: PublisherId,
-        config: &[u8],
+        config: &AudioConfig,
         sink: &mut dyn FnMut(CoreId, TranscodeReply),
     ) {
         let settings = self.settings;
+        let AudioConfig::Aac(config) = config else {
+            return;
+        };
         self.work(publisher, sink, |stream, _| {
             let transcoder = match stream.transcoder.take() {
                 Some(transcoder) => transcoder,
@@ -241,14 +245,14 @@ mod tests {
         TranscodeMsg::Open {
             core: CORE,
             publisher,
-            config: Bytes::from_static(config),
+            config: AudioConfig::Aac(Bytes::from_static(config)),
         }
     }
 
     fn configure(config: &'static [u8]) -> TranscodeMsg {
         TranscodeMsg::Configure {
             publisher: PUBLISHER,
-            config: Bytes::from_static(config),
+            config: AudioConfig::Aac(Bytes::from_static(config)),
         }
     }
 

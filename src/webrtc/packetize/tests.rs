@@ -30,6 +30,7 @@ fn frame(nal_units: &[Vec<u8>], sets: Option<&[Vec<u8>]>) -> VideoFrame {
         disposable: false,
         parameter_sets,
         data: data.into(),
+        start: 0,
         nal_units: ranges,
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         received: std::time::Instant::now(),

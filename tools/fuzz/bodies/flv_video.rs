@@ -60,6 +60,7 @@ impl Seen {
     fn check(&mut self, output: IngestOutput) {
         match output {
             IngestOutput::Video(frame) => self.check_video(&frame),
+            IngestOutput::VideoConfig(_) | IngestOutput::Coded(_) => {}
             IngestOutput::AudioConfig(_) => self.configured = true,
             IngestOutput::Audio(unit) => {
                 assert!(self.configured, "audio before its configuration");
