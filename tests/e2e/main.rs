@@ -12,6 +12,7 @@ mod kit;
 mod hostile;
 mod media;
 mod signalling;
+mod tls;
 mod webhooks;
 
 use std::time::Duration;
