@@ -224,6 +224,11 @@ pub const VIEWERS_PENDING_MAX: usize = 4_096;
 pub const VIEWERS_PENDING_PER_ADDRESS_MAX: usize = 1_024;
 /// Rooms: each has a publisher or a viewer, or is freed.
 pub const ROOMS_MAX: usize = VIEWERS_MAX + RTMP_CONNECTIONS_MAX;
+/// A publisher of which no byte came for this long yields its room to another from its address:
+/// live encoders send every few milliseconds, and one that comes back wants on.
+pub const PUBLISHER_SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Time for a core to say what became of a publisher that was questioned.
+pub const PUBLISHER_QUESTION_DEADLINE: Duration = Duration::from_secs(3);
 /// Time for a core to make the SDP of a viewer; it takes milliseconds.
 pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
 /// Viewers that the publisher's core carries more than the least loaded one before a room's
@@ -239,6 +244,8 @@ pub const RETRY_AFTER_OFFLINE: Duration = Duration::from_secs(3);
 /// After which a viewer may ask again when the server is full or stops.
 pub const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 
+const _: () = assert!(PUBLISHER_SILENT_AFTER.as_nanos() < PUBLISHER_QUESTION_DEADLINE.as_nanos());
+const _: () = assert!(PUBLISHER_QUESTION_DEADLINE.as_nanos() < RTMP_SETUP_DEADLINE.as_nanos());
 const _: () = assert!(VIEWERS_PENDING_PER_ADDRESS_MAX < VIEWERS_PENDING_MAX);
 const _: () = assert!(VIEWERS_PENDING_MAX < VIEWERS_MAX);
 const _: () = assert!(DRAIN_GRACE.as_nanos() < DRAIN_DEADLINE.as_nanos());
