@@ -39,6 +39,11 @@ impl fmt::Debug for TlsTerms {
 }
 
 impl TlsTerms {
+    #[cfg(test)]
+    pub(super) fn config_of(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
     pub(super) fn new(config: ServerConfig, protocol: TlsProtocol) -> Self {
         Self {
             config: Arc::new(config),

@@ -323,3 +323,6 @@ fn read_file(path: &Path, key: &'static str) -> Result<(Vec<u8>, Metadata), TlsF
         .map_err(failed)?;
     Ok((bytes, about))
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,3 +184,57 @@ fn write_file(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&beside, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn wanted(name: &str, names: &[&str], replace: bool) -> NewCertificate {
+        let folder = format!("rtmpeer-{}-make-{name}", std::process::id());
+        NewCertificate {
+            folder: std::env::temp_dir().join(folder),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            replace,
+        }
+    }
+
+    const NOW: Duration = Duration::from_secs(1_795_558_137);
+
+    #[test]
+    fn key_is_its_owners_alone_and_what_is_there_stays() {
+        let made = make_certificate(&wanted("own", &["Live.example.org"], false), NOW).unwrap();
+        let mode = made.files.key.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(made.until, "Sun, 26 Dec 2027 22:08:57 GMT");
+        for name in ["localhost", "127.0.0.1", "::1", "live.example.org"] {
+            assert!(made.names.iter().any(|known| known == name), "{name}");
+        }
+        let key = std::fs::read(&made.files.key).unwrap();
+        let again = make_certificate(&wanted("own", &[], false), NOW);
+        assert!(matches!(again, Err(NewCertificateError::Exists(_))));
+        assert_eq!(std::fs::read(&made.files.key).unwrap(), key);
+        make_certificate(&wanted("own", &[], true), NOW).unwrap();
+        assert_ne!(std::fs::read(&made.files.key).unwrap(), key);
+    }
+
+    #[test]
+    fn names_that_are_none_are_refused_before_anything_is_written() {
+        for name in ["", "a b", "http://a", "-a", "a..b", "a/b", "é"] {
+            let asked = wanted("names", &[name], false);
+            let refused = make_certificate(&asked, NOW);
+            assert!(
+                matches!(refused, Err(NewCertificateError::Refused(_))),
+                "{name:?}"
+            );
+            assert!(!asked.folder.join("key.pem").exists());
+        }
+        let good = wanted(
+            "names",
+            &["*.example.org", "192.0.2.1", "2001:db8::1"],
+            true,
+        );
+        make_certificate(&good, NOW).unwrap();
+    }
+}

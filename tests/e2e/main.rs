@@ -9,6 +9,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod habits;
 mod hostile;
 mod media;
 mod signalling;

@@ -93,7 +93,7 @@ fn both_versions_of_tls_are_spoken() {
 fn large_answers_and_many_requests_come_whole() {
     let server = KitServer::start_tls(1, KitTls::new());
     let mut stream = KitStream::connect(server.addresses.http, Some(server.tls()));
-    let request = "GET /player.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let request = "GET /assets/player.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
     // Without waiting for answers, then the end.
     stream.write_all(request.repeat(5).as_bytes()).unwrap();
     let last = request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");

@@ -199,6 +199,11 @@ impl TcpPublisher {
         self.flush();
     }
 
+    /// Writes any bytes.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
     /// Whether the server has closed the connection, waiting for it up to `limit`.
     pub fn closed_within(&mut self, limit: Duration) -> bool {
         self.stream.tcp().set_read_timeout(Some(limit)).unwrap();

@@ -423,6 +423,7 @@ impl World {
                     .note(now, format_args!("publish ended {publisher}: {reason:?}"));
             }
             ControlMsg::PublishRequested { .. }
+            | ControlMsg::PublisherAlive { .. }
             | ControlMsg::StreamChanged { .. }
             | ControlMsg::ViewerSdp { .. }
             | ControlMsg::ViewerComplaint { .. }
