@@ -383,6 +383,7 @@ impl World {
                 self.trace.note(now, format_args!("core {to}: {message:?}"));
             }
             CoreMsg::PublishRejected { .. }
+            | CoreMsg::QuestionPublisher { .. }
             | CoreMsg::ClosePublisher { .. }
             | CoreMsg::ViewerAnswer { .. }
             | CoreMsg::AddCandidate { .. }
