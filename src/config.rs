@@ -40,6 +40,10 @@ pub struct Config {
     pub cores: Cores,
     /// `rtmp.…`: where publishers connect.
     pub rtmp: Rtmp,
+    /// `rtmps.…`: where publishers connect with TLS.
+    pub rtmps: Rtmps,
+    /// `tls.…`: the certificate.
+    pub tls: Tls,
     /// `http.…`: page, WHEP, WebSocket and JSON.
     pub http: Http,
     /// `webrtc.…`: the media of viewers.
@@ -77,11 +81,30 @@ pub struct Rtmp {
     pub listen: SocketAddr,
 }
 
+/// Section `rtmps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rtmps {
+    /// `rtmps.listen`, TCP; used once there is a certificate. Port 0 takes any free one; `"off"`
+    /// is none.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Section `tls`. Both paths or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// `tls.certificate`: a PEM file with the chain, the server's own certificate first.
+    pub certificate: Option<PathBuf>,
+    /// `tls.key`: a PEM file with its private key.
+    pub key: Option<PathBuf>,
+}
+
 /// Section `http`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
     /// `http.listen`, TCP. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// `http.tls`: whether it speaks HTTPS and nothing else.
+    pub tls: bool,
     /// `http.allowed_origins`: `scheme://host[:port]` of pages on other hosts that may open a
     /// WebSocket here; `*` for all. The server's own page always may.
     pub allowed_origins: Vec<String>,
@@ -166,8 +189,16 @@ impl Default for Config {
             rtmp: Rtmp {
                 listen: everywhere(1935),
             },
+            rtmps: Rtmps {
+                listen: Some(everywhere(1936)),
+            },
+            tls: Tls {
+                certificate: None,
+                key: None,
+            },
             http: Http {
                 listen: everywhere(8889),
+                tls: false,
                 allowed_origins: Vec::new(),
             },
             webrtc: WebRtc {
@@ -270,11 +301,14 @@ impl Config {
             key: key.into(),
             problem,
         };
-        let tcp = [
+        self.check_tls(places, &bad)?;
+        let mut tcp = vec![
             ("rtmp.listen", self.rtmp.listen),
             ("http.listen", self.http.listen),
             ("metrics.listen", self.metrics.listen),
         ];
+        let rtmps = self.rtmps.listen.filter(|_| self.tls.certificate.is_some());
+        tcp.extend(rtmps.map(|address| ("rtmps.listen", address)));
         for (at, (key, address)) in tcp.iter().enumerate() {
             for (other, taken) in tcp.iter().take(at) {
                 if collide(*address, *taken) {
@@ -304,13 +338,57 @@ impl Config {
     }
 }
 
+impl Config {
+    /// TLS is asked for wholly, or not at all.
+    fn check_tls(
+        &self,
+        places: &read::Places,
+        bad: &impl Fn(&str, String) -> ConfigError,
+    ) -> Result<(), ConfigError> {
+        let missing = "make both files with \"rtmpeer cert\", or take those of your CA";
+        match (&self.tls.certificate, &self.tls.key) {
+            (Some(_), Some(_)) => return Ok(()),
+            (Some(_), None) => {
+                let problem = format!("tls.key is missing beside it; {missing}");
+                return Err(bad("tls.certificate", problem));
+            }
+            (None, Some(_)) => {
+                let problem = format!("tls.certificate is missing beside it; {missing}");
+                return Err(bad("tls.key", problem));
+            }
+            (None, None) => {}
+        }
+        let needs = |key| {
+            let problem = format!("needs tls.certificate and tls.key; {missing}");
+            Err(bad(key, problem))
+        };
+        if self.http.tls {
+            return needs("http.tls");
+        }
+        if places.contains_key("rtmps.listen") && self.rtmps.listen.is_some() {
+            return needs("rtmps.listen");
+        }
+        Ok(())
+    }
+}
+
 type Setter = fn(&mut Config, &Item<'_>) -> Result<(), String>;
 
 /// Every key, with what reads it.
-const KEYS: [(&str, Setter); 13] = [
+const KEYS: [(&str, Setter); 17] = [
     ("cores", |c, item| read::cores(item).map(|v| c.cores = v)),
     ("rtmp.listen", |c, item| {
         read::address(item).map(|v| c.rtmp.listen = v)
+    }),
+    ("rtmps.listen", |c, item| {
+        read::address_or_off(item).map(|v| c.rtmps.listen = v)
+    }),
+    ("tls.certificate", |c, item| {
+        read::path(item).map(|v| c.tls.certificate = v)
+    }),
+    ("tls.key", |c, item| read::path(item).map(|v| c.tls.key = v)),
+    ("http.tls", |c, item| {
+        read::truth(item).map(|v| c.http.tls = v)
     }),
     ("http.listen", |c, item| {
         read::address(item).map(|v| c.http.listen = v)

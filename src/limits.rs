@@ -169,6 +169,24 @@ pub const CHAT_CHARACTERS_MAX: usize = 2_000;
 const _: () = assert!(HTTP_TARGET_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 const _: () = assert!(WEBSOCKET_MESSAGE_BYTES_MAX < WEBSOCKET_OUTPUT_BYTES_MAX);
 
+// -- TLS (src/runtime/tls*.rs) --
+
+/// Time for a TLS handshake on the HTTPS port; on the RTMPS port it is part of RTMP's deadlines.
+pub const TLS_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Bytes that a peer may send through TLS in a row without any data in them: a handshake with the
+/// longest chains fits.
+pub const TLS_BARREN_BYTES_MAX: usize = 64 * 1_024;
+/// Plain bytes made into TLS records at a time: one record (RFC 8446 §5.1).
+pub const TLS_RECORD_BYTES: usize = 16 * 1_024;
+/// Largest file of certificates or of a key, in bytes: a chain is about 8 KiB.
+pub const TLS_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
+/// Certificates in one chain; real ones have up to 4.
+pub const TLS_CHAIN_MAX: usize = 16;
+/// Time between two looks at whether the certificate's files changed.
+pub const TLS_FILES_CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// A certificate that ends within this is worth a warning: renewals come at two thirds of 90 days.
+pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
+
 // -- transcoding (src/transcode) --
 
 /// Streams of one transcode worker: about twice what a core does in real time, so that more could
@@ -206,6 +224,11 @@ pub const VIEWERS_PENDING_MAX: usize = 4_096;
 pub const VIEWERS_PENDING_PER_ADDRESS_MAX: usize = 1_024;
 /// Rooms: each has a publisher or a viewer, or is freed.
 pub const ROOMS_MAX: usize = VIEWERS_MAX + RTMP_CONNECTIONS_MAX;
+/// A publisher of which no byte came for this long yields its room to another from its address:
+/// live encoders send every few milliseconds, and one that comes back wants on.
+pub const PUBLISHER_SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Time for a core to say what became of a publisher that was questioned.
+pub const PUBLISHER_QUESTION_DEADLINE: Duration = Duration::from_secs(3);
 /// Time for a core to make the SDP of a viewer; it takes milliseconds.
 pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
 /// Viewers that the publisher's core carries more than the least loaded one before a room's
@@ -221,6 +244,8 @@ pub const RETRY_AFTER_OFFLINE: Duration = Duration::from_secs(3);
 /// After which a viewer may ask again when the server is full or stops.
 pub const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 
+const _: () = assert!(PUBLISHER_SILENT_AFTER.as_nanos() < PUBLISHER_QUESTION_DEADLINE.as_nanos());
+const _: () = assert!(PUBLISHER_QUESTION_DEADLINE.as_nanos() < RTMP_SETUP_DEADLINE.as_nanos());
 const _: () = assert!(VIEWERS_PENDING_PER_ADDRESS_MAX < VIEWERS_PENDING_MAX);
 const _: () = assert!(VIEWERS_PENDING_MAX < VIEWERS_MAX);
 const _: () = assert!(DRAIN_GRACE.as_nanos() < DRAIN_DEADLINE.as_nanos());

@@ -44,6 +44,14 @@ pub enum CoreMsg {
         /// Whose.
         publisher: PublisherId,
     },
+    /// Another publisher wants this one's room: if it sends nothing until `silence` after its last
+    /// byte, end it ([`PublishEnd::Idle`]); if it does, say [`ControlMsg::PublisherAlive`].
+    QuestionPublisher {
+        /// Which.
+        publisher: PublisherId,
+        /// How long is too long.
+        silence: Duration,
+    },
     /// A viewer joins a room on this core.
     AddViewer {
         /// Its id from now on.
@@ -163,6 +171,11 @@ pub enum ControlMsg {
         publisher: PublisherId,
         /// Why.
         reason: PublishEnd,
+    },
+    /// A publisher that was questioned has sent something: it stays.
+    PublisherAlive {
+        /// Which.
+        publisher: PublisherId,
     },
     /// The SDP for a viewer: an answer to its offer, or our offer.
     ViewerSdp {

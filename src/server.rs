@@ -23,9 +23,9 @@ use crate::messages::{MediaMsg, TranscodeMsg};
 use crate::metrics::{CoreCounters, TranscodeCounters, WebhookCounters};
 use crate::runtime::{
     AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
-    CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TranscodeLoop,
-    UdpSocket, Watchdog, WebhookLoop, bind_udp_group, choose_cpus, interface_addresses, mailbox,
-    now, pin,
+    CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TlsFiles,
+    TlsKeeper, TranscodeLoop, UdpSocket, Watchdog, WebhookLoop, bind_udp_group, choose_cpus,
+    interface_addresses, mailbox, now, pin,
 };
 use crate::transcode::AudioSettings;
 use crate::webrtc::ViewerError;
@@ -68,8 +68,12 @@ impl std::error::Error for StartError {}
 pub struct Addresses {
     /// Publishers.
     pub rtmp: SocketAddr,
+    /// Publishers that speak TLS, if there is a certificate.
+    pub rtmps: Option<SocketAddr>,
     /// Page, WHEP, WebSocket.
     pub http: SocketAddr,
+    /// Whether they speak TLS.
+    pub https: bool,
     /// Media.
     pub webrtc: SocketAddr,
     /// Metrics.
@@ -133,12 +137,13 @@ impl Server {
         let placement =
             choose_cpus(&config.cores).map_err(|text| StartError::Config { key: "cores", text })?;
         let core_count = placement.cores.len();
+        let clock = Clock::start();
+        let tls = read_certificate(config, &clock)?;
         let (listeners, sockets) = bind_all(config, core_count)?;
-        let addresses = addresses(&listeners, &sockets)?;
+        let addresses = addresses(config, &listeners, &sockets)?;
         let receive_buffer_bytes = sockets.first().map_or(0, UdpSocket::receive_buffer_bytes);
         let segments_max = sockets.first().map_or(1, UdpSocket::segments_max);
 
-        let clock = Clock::start();
         let (parts, boxes) = core_parts(core_count)?;
         let (control_ends, control_box) = ControlEnds::new()?;
         let (transcoders, workers, mut other_threads) = start_transcoders(config, &boxes.mail)?;
@@ -178,6 +183,8 @@ impl Server {
             counters,
             heartbeat: control_heartbeat.clone(),
             watchdog: Watchdog::new(heartbeats, control_heartbeat, now()),
+            tls,
+            https: config.http.tls,
             handle_signals,
         })
         .map_err(environment("listen"))?;
@@ -274,8 +281,12 @@ fn bind_all(config: &Config, cores: usize) -> Result<(Listeners, Vec<UdpSocket>)
     let listen = |key: &'static str, address: SocketAddr| {
         TcpListener::bind(address).map_err(|error| bind_error(key, address, error))
     };
+    let rtmps = config.rtmps.listen.filter(|_| config.tls.key.is_some());
     let listeners = Listeners {
         rtmp: listen("rtmp.listen", config.rtmp.listen)?,
+        rtmps: rtmps
+            .map(|address| listen("rtmps.listen", address))
+            .transpose()?,
         http: listen("http.listen", config.http.listen)?,
         metrics: listen("metrics.listen", config.metrics.listen)?,
     };
@@ -289,7 +300,27 @@ fn bind_all(config: &Config, cores: usize) -> Result<(Listeners, Vec<UdpSocket>)
     Ok((listeners, sockets))
 }
 
-fn addresses(listeners: &Listeners, sockets: &[UdpSocket]) -> Result<Addresses, StartError> {
+/// The certificate that TLS is spoken with, if one is configured.
+fn read_certificate(config: &Config, clock: &Clock) -> Result<Option<TlsKeeper>, StartError> {
+    let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) else {
+        return Ok(None);
+    };
+    let files = TlsFiles {
+        certificate: certificate.clone(),
+        key: key.clone(),
+    };
+    let keeper = TlsKeeper::load(files, clock.timebase(), now());
+    keeper.map(Some).map_err(|error| StartError::Config {
+        key: error.key,
+        text: error.text,
+    })
+}
+
+fn addresses(
+    config: &Config,
+    listeners: &Listeners,
+    sockets: &[UdpSocket],
+) -> Result<Addresses, StartError> {
     let local = |listener: &TcpListener| listener.local_addr().map_err(environment("listen"));
     let webrtc = sockets
         .first()
@@ -300,7 +331,9 @@ fn addresses(listeners: &Listeners, sockets: &[UdpSocket]) -> Result<Addresses, 
         })?;
     Ok(Addresses {
         rtmp: local(&listeners.rtmp)?,
+        rtmps: listeners.rtmps.as_ref().map(local).transpose()?,
         http: local(&listeners.http)?,
+        https: config.http.tls,
         metrics: local(&listeners.metrics)?,
         webrtc,
     })

@@ -50,6 +50,14 @@ mod kit_publisher;
     reason = "shared test code: fails loudly, and a part of it is used here"
 )]
 mod kit_viewer;
+#[path = "../tests/kit/tls.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared test code, of which a part is used here"
+)]
+mod tls;
 
 use std::process::ExitCode;
 use std::time::Duration;

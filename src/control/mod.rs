@@ -13,7 +13,7 @@ mod publishing;
 mod sockets;
 mod status;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -22,6 +22,7 @@ pub use placement::Placement;
 pub use status::RoomStatus;
 
 use directory::{Directory, network_of};
+use publishing::Waiting;
 
 use crate::config::WhenOffline;
 use crate::ids::{ConnId, CoreId, IdSource, PublisherId};
@@ -136,6 +137,8 @@ pub struct Control {
     ids: IdSource,
     directory: Directory,
     outputs: VecDeque<ControlOutput>,
+    /// Publishers that wait for a room, by the publisher that has it.
+    waiting: BTreeMap<PublisherId, Waiting>,
     stage: Stage,
     counters: ControlCounters,
 }
@@ -150,6 +153,7 @@ impl Control {
             timebase,
             ids,
             outputs: VecDeque::new(),
+            waiting: BTreeMap::new(),
             stage: Stage::Serving,
             counters: ControlCounters::default(),
         }
@@ -192,6 +196,7 @@ impl Control {
             ControlMsg::PublishEnded { publisher, reason } => {
                 self.publish_ended(publisher, reason, now);
             }
+            ControlMsg::PublisherAlive { publisher } => self.publisher_alive(publisher),
             ControlMsg::ViewerSdp { viewer, sdp } => self.viewer_sdp(viewer, sdp),
             ControlMsg::ViewerComplaint { viewer, text } => self.viewer_complaint(viewer, text),
             ControlMsg::ViewerConnected { viewer } => self.viewer_connected(viewer),
@@ -206,6 +211,7 @@ impl Control {
         while let Some(viewer) = self.directory.overdue(now) {
             self.sdp_overdue(viewer);
         }
+        self.end_waiting(now);
         let is_late = match &self.stage {
             Stage::Draining { by, .. } => *by <= now,
             Stage::Serving | Stage::Done | Stage::Over => false,
@@ -251,7 +257,8 @@ impl Control {
             Stage::Draining { by, .. } => Some(*by),
             Stage::Serving | Stage::Over => None,
         };
-        let deadlines = [self.directory.next_deadline(), stop];
+        let waiting = self.waiting.values().map(|waiting| waiting.until).min();
+        let deadlines = [self.directory.next_deadline(), waiting, stop];
         let first = deadlines.into_iter().flatten().min();
         ControlOutput::Timeout(first.map_or(idle, |at| at.min(idle)))
     }

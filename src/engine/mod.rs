@@ -9,6 +9,7 @@ mod deadlines;
 mod guard;
 mod publishers;
 mod rooms;
+mod takeover;
 mod viewer_table;
 mod viewers;
 
@@ -86,6 +87,8 @@ pub enum EngineOutput {
 enum Timer {
     Publisher(PublisherId),
     Viewer(ViewerId),
+    /// A publisher that another would replace.
+    Question(PublisherId),
     Drain,
 }
 
@@ -181,6 +184,9 @@ impl Engine {
                 self.publish_rejected(publisher, rejection, now);
             }
             CoreMsg::ClosePublisher { publisher } => self.close_publisher(publisher, now),
+            CoreMsg::QuestionPublisher { publisher, silence } => {
+                self.question_publisher(publisher, silence);
+            }
             CoreMsg::AddViewer {
                 viewer,
                 room,
@@ -274,6 +280,7 @@ impl Engine {
             match timer {
                 Timer::Publisher(publisher) => self.publisher_timeout(publisher, now),
                 Timer::Viewer(viewer) => self.viewer_timeout(viewer, now),
+                Timer::Question(publisher) => self.question_unanswered(publisher),
                 Timer::Drain => self.close_everything(now),
             }
         }

@@ -26,6 +26,10 @@ pub(super) struct Publisher {
     dirty: bool,
     /// Whether the publish ended before the connection did, and control knows.
     finished: bool,
+    /// When its last bytes came.
+    pub(super) heard: Instant,
+    /// Whether its next bytes must be told to control.
+    pub(super) questioned: bool,
 }
 
 impl fmt::Debug for Publisher {
@@ -61,6 +65,8 @@ impl Engine {
             publish: None,
             dirty: false,
             finished: false,
+            heard: now,
+            questioned: false,
         };
         self.publishers.insert(publisher, state);
         self.mark_publisher(publisher);
@@ -72,6 +78,7 @@ impl Engine {
     /// Takes bytes that a publisher sent.
     pub fn handle_publisher_input(&mut self, publisher: PublisherId, bytes: &[u8], now: Instant) {
         self.counters.rtmp_bytes.add_len(bytes.len());
+        self.publisher_heard(publisher, now);
         self.with_session(publisher, |session| session.handle_input(bytes, now));
     }
 
@@ -278,7 +285,7 @@ impl Engine {
         self.forget_publisher(publisher, PublishEnd::Protocol);
     }
 
-    fn forget_publisher(&mut self, publisher: PublisherId, end: PublishEnd) {
+    pub(super) fn forget_publisher(&mut self, publisher: PublisherId, end: PublishEnd) {
         self.end_publish(publisher);
         self.deadlines.remove(Timer::Publisher(publisher));
         if self

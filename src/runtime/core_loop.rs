@@ -14,6 +14,7 @@ use mio::{Events, Poll, Token};
 
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tcp_conn::{ReadOutcome, TcpConn};
+use super::tls::TlsTerms;
 use super::udp_socket::UdpSocket;
 use super::watchdog::Heartbeat;
 use super::{clock, control_loop::ControlMail};
@@ -50,6 +51,8 @@ pub enum CoreMail {
         publisher: PublisherId,
         /// The socket.
         stream: TcpStream,
+        /// How it speaks TLS, if it does.
+        tls: Option<TlsTerms>,
         /// Who it is.
         peer: SocketAddr,
     },
@@ -202,9 +205,10 @@ impl CoreLoop {
                 Some(CoreMail::Accepted {
                     publisher,
                     stream,
+                    tls,
                     peer,
                 }) => {
-                    self.accept(publisher, stream, peer, now);
+                    self.accept(publisher, (stream, tls), peer, now);
                 }
                 Some(CoreMail::Transcoded(reply)) => self.io.engine.handle_transcoded(reply, now),
                 Some(CoreMail::Stop) => return false,
@@ -221,13 +225,20 @@ impl CoreLoop {
         true
     }
 
-    fn accept(&mut self, id: PublisherId, stream: TcpStream, peer: SocketAddr, now: Instant) {
+    fn accept(
+        &mut self,
+        id: PublisherId,
+        (stream, tls): (TcpStream, Option<TlsTerms>),
+        peer: SocketAddr,
+        now: Instant,
+    ) {
         self.io.engine.add_publisher(id, peer, now);
         let token = usize::try_from(id.0)
             .ok()
             .and_then(|id| id.checked_add(FIRST_PUBLISHER));
         let registry = self.io.poll.registry();
-        let registered = token.and_then(|id| TcpConn::register(stream, registry, Token(id)).ok());
+        let registered =
+            token.and_then(|id| TcpConn::register(stream, tls, registry, Token(id)).ok());
         match registered {
             Some(connection) => {
                 self.connections.insert(id, connection);

@@ -383,6 +383,7 @@ impl World {
                 self.trace.note(now, format_args!("core {to}: {message:?}"));
             }
             CoreMsg::PublishRejected { .. }
+            | CoreMsg::QuestionPublisher { .. }
             | CoreMsg::ClosePublisher { .. }
             | CoreMsg::ViewerAnswer { .. }
             | CoreMsg::AddCandidate { .. }
@@ -423,6 +424,7 @@ impl World {
                     .note(now, format_args!("publish ended {publisher}: {reason:?}"));
             }
             ControlMsg::PublishRequested { .. }
+            | ControlMsg::PublisherAlive { .. }
             | ControlMsg::StreamChanged { .. }
             | ControlMsg::ViewerSdp { .. }
             | ControlMsg::ViewerComplaint { .. }

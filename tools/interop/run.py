@@ -26,7 +26,7 @@ import publishers
 from aiortc_viewer import AiortcViewer
 from browser import Browser
 from checks import aiortc_plays, page_plays, require
-from server import BINARY, LOGS, Failure, Server, until
+from server import BINARY, LOGS, Failure, Server, free_port, until
 
 CASE_SECONDS_MAX = 90
 ADVICE_SECONDS = 20
@@ -139,6 +139,41 @@ async def sample_rate(world):
     async with publishers.ffmpeg(world.server, room, aac="44100") as publisher:
         await world.live(publisher, room)
         return await watch(world, room, ("chromium", "whep"))
+
+
+# -- TLS --
+
+
+@case("ffmpeg by rtmps")
+async def rtmps(world):
+    folder = LOGS / "certificate"
+    command = [str(BINARY), "cert", "--force", "--out", str(folder)]
+    made = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
+    require(await made.wait() == 0, "rtmpeer cert failed")
+    port = free_port(socket.SOCK_STREAM)
+    settings = {
+        "RTMPEER_TLS__CERTIFICATE": str(folder / "cert.pem"),
+        "RTMPEER_TLS__KEY": str(folder / "key.pem"),
+        "RTMPEER_RTMPS__LISTEN": f"127.0.0.1:{port}",
+    }
+    server, figures = Server(cores=1, settings=settings), {}
+    secure = World(server, world.browser)
+    try:
+        await server.start()
+        for binary in (publishers.debian_ffmpeg(), publishers.newer_ffmpeg()):
+            room = secure.room("rtmps")
+            url = f"rtmps://127.0.0.1:{port}/live/{room}"
+            arguments = publishers.ffmpeg_arguments(binary, url)
+            async with publishers.Publisher(f"ffmpeg-{room}", arguments) as publisher:
+                await secure.live(publisher, room)
+                # As a renewal does: nobody may notice.
+                server.process.send_signal(signal.SIGHUP)
+                name = binary.rsplit("/", 1)[1]
+                figures[name] = await watch(secure, room, ("chromium", "ws"))
+        await server.stop()
+        return figures
+    finally:
+        await server.kill()
 
 
 # -- sound and picture together --
