@@ -5,16 +5,21 @@
 //! (fingerprints).
 //!
 //! A viewer's text is first measured, then reduced to what a send-only, ICE-lite peer needs: the
-//! first audio and the first video section that may receive. Every other section is shown to
-//! str0m as a rejected one and rejected in the answer. Candidates are left out: an ICE-lite peer
-//! never sends a check, it learns the viewer's addresses from the viewer's own (RFC 8445 §2.5).
+//! first audio and the first video section that may receive, with one codec each. Every other
+//! section is shown to str0m as a rejected one and rejected in the answer. Candidates are left
+//! out: an ICE-lite peer never sends a check, it learns the viewer's addresses from the viewer's
+//! own (RFC 8445 §2.5).
+
+mod reduce;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::ViewerError;
+use super::codecs::Profile;
 use crate::limits::{SDP_BYTES_MAX, SDP_CANDIDATES_MAX, SDP_LINES_MAX, SDP_SECTIONS_MAX};
 use crate::media::frame::TrackKind;
+use reduce::{Formats, Transport};
 
 /// Highest RTP payload type (RFC 3550 §5.1: 7 bits).
 const PAYLOAD_TYPE_MAX: u32 = 127;
@@ -32,6 +37,8 @@ pub(super) struct RemoteSdp {
     pub(super) sections: Vec<RemoteSection>,
     /// `a=candidate` lines it held.
     pub(super) candidates: usize,
+    /// The H.264 profile that an offer's video is to be announced as, if it is to be sent.
+    pub(super) profile: Option<Profile>,
 }
 
 /// One `m=` section of a viewer's SDP.
@@ -65,8 +72,11 @@ pub(super) struct TrackLines<'a> {
 /// Whether a text is an offer to us or the answer to our offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SdpRole {
-    /// Sections that are of no use are hidden from str0m.
-    Offer,
+    /// Sections that are of no use are hidden from str0m, and so are codecs.
+    Offer {
+        /// Of the room's video, if it is known.
+        profile_level_id: Option<[u8; 3]>,
+    },
     /// Sections must stay as they are: str0m compares them with our offer.
     Answer,
 }
@@ -84,25 +94,24 @@ pub(super) fn read_remote(text: &str, role: SdpRole) -> Result<RemoteSdp, Viewer
     }
     check_fingerprints(&lines)?;
     check_payload_types(&parts.sections)?;
-    let ufrag = value_of(&lines, "a=ice-ufrag:").unwrap_or_default();
-    if ufrag.is_empty() || value_of(&lines, "a=ice-pwd:").is_none() {
-        return Err(ViewerError::Sdp(
-            "a=ice-ufrag or a=ice-pwd is missing".into(),
-        ));
-    }
-    if role == SdpRole::Offer {
-        choose_tracks(&mut parts)?;
-    }
+    let profile = match role {
+        SdpRole::Offer { profile_level_id } => choose_tracks(&mut parts, profile_level_id)?,
+        SdpRole::Answer => None,
+    };
+    let transport = Transport::read(&parts)
+        .ok_or_else(|| ViewerError::Sdp("a=ice-ufrag or a=ice-pwd is missing".into()))?;
     let candidates = lines.iter().filter(|line| is_candidate(line)).count();
+    let text = match role {
+        SdpRole::Offer { .. } => reduce::offer(&parts, &transport),
+        SdpRole::Answer => reduce::answer(&parts),
+    };
+    let ufrag = transport.ufrag.to_owned();
     Ok(RemoteSdp {
-        text: reduced(&parts, role),
-        ufrag: ufrag.to_owned(),
-        sections: parts
-            .sections
-            .iter()
-            .map(|section| section.head.clone())
-            .collect(),
+        text,
+        ufrag,
+        sections: parts.sections.into_iter().map(|s| s.head).collect(),
         candidates,
+        profile,
     })
 }
 
@@ -151,6 +160,8 @@ struct Section<'a> {
     rejected: bool,
     first_line: &'a str,
     lines: Vec<&'a str>,
+    /// Payload types of the track that it shall carry.
+    formats: Option<Formats>,
 }
 
 fn split_sections<'a>(lines: &[&'a str]) -> Parts<'a> {
@@ -190,6 +201,7 @@ fn section_head<'a>(first_line: &'a str, value: &str) -> Section<'a> {
         rejected: port == "0",
         first_line,
         lines: Vec::new(),
+        formats: None,
     }
 }
 
@@ -278,26 +290,35 @@ fn payload_type(text: &str) -> Result<u32, ViewerError> {
         .ok_or_else(|| ViewerError::Sdp("a payload type is not a number from 0 to 127".into()))
 }
 
-/// Gives each of our tracks the first section that may carry it.
-fn choose_tracks(parts: &mut Parts<'_>) -> Result<(), ViewerError> {
+/// Gives each of our tracks the first section that may carry it, and the codec; gives the
+/// profile of the video's.
+fn choose_tracks(
+    parts: &mut Parts<'_>,
+    profile_level_id: Option<[u8; 3]>,
+) -> Result<Option<Profile>, ViewerError> {
+    let preference = Profile::preference(profile_level_id);
     let session_receives = receives(&parts.session).unwrap_or(true);
     let bundle = bundle_mids(&parts.session);
-    let (mut audio, mut video) = (false, false);
+    let (mut audio, mut video) = (false, None);
     for section in &mut parts.sections {
         let bundled = bundle.contains(&section.head.mid.as_str());
         let usable = (bundled || !section.rejected)
             && receives(&section.lines).unwrap_or(session_receives)
             && legal_mid(&section.head.mid);
-        let codec = |name: &str| has_codec(&section.lines, name);
-        section.head.track = match section.head.media.as_str() {
-            "audio" if usable && !audio && codec("opus/48000/2") => Some(TrackKind::Audio),
-            "video" if usable && !video && codec("h264/90000") => Some(TrackKind::Video),
-            _ => None,
+        let (track, formats) = match section.head.media.as_str() {
+            "audio" if usable && !audio => (TrackKind::Audio, reduce::opus(section)),
+            "video" if usable && video.is_none() => {
+                let chosen = reduce::h264(section, &preference);
+                video = chosen.map(|(_, profile)| profile);
+                (TrackKind::Video, chosen.map(|(formats, _)| formats))
+            }
+            _ => continue,
         };
+        section.formats = formats;
+        section.head.track = formats.map(|_| track);
         audio |= section.head.track == Some(TrackKind::Audio);
-        video |= section.head.track == Some(TrackKind::Video);
     }
-    if !audio && !video {
+    if !audio && video.is_none() {
         return Err(ViewerError::NoCodec);
     }
     let chosen = parts.sections.iter().filter(|s| s.head.track.is_some());
@@ -310,7 +331,7 @@ fn choose_tracks(parts: &mut Parts<'_>) -> Result<(), ViewerError> {
             "its media are not in one BUNDLE group".into(),
         ));
     }
-    Ok(())
+    Ok(video)
 }
 
 fn legal_mid(mid: &str) -> bool {
@@ -334,70 +355,6 @@ fn receives(lines: &[&str]) -> Option<bool> {
 
 fn is_direction(line: &str) -> bool {
     receives(&[line]).is_some()
-}
-
-fn has_codec(lines: &[&str], name: &str) -> bool {
-    lines
-        .iter()
-        .filter_map(|line| line.strip_prefix("a=rtpmap:"))
-        .filter_map(|value| value.split_once(' '))
-        .any(|(_, codec)| codec.trim().eq_ignore_ascii_case(name))
-}
-
-/// The text for str0m.
-fn reduced(parts: &Parts<'_>, role: SdpRole) -> String {
-    let mut text = String::new();
-    let mut line = |line: &str| {
-        text.push_str(line);
-        text.push_str("\r\n");
-    };
-    let keep = |line: &str| {
-        let fingerprint = line.starts_with("a=fingerprint:") && !is_sha256(line);
-        !fingerprint && !is_candidate(line) && line != "a=end-of-candidates"
-    };
-    for session_line in &parts.session {
-        let group = session_line.starts_with("a=group:") || is_direction(session_line);
-        if keep(session_line) && !(role == SdpRole::Offer && group) {
-            line(session_line);
-        }
-    }
-    if role == SdpRole::Answer {
-        for section in &parts.sections {
-            line(section.first_line);
-            section
-                .lines
-                .iter()
-                .filter(|l| keep(l))
-                .for_each(|l| line(l));
-        }
-        return text;
-    }
-    let carried = |section: &&Section<'_>| section.head.track.is_some();
-    let mids = parts
-        .sections
-        .iter()
-        .filter(carried)
-        .map(|s| s.head.mid.as_str());
-    line(&format!(
-        "a=group:BUNDLE {}",
-        mids.collect::<Vec<_>>().join(" ")
-    ));
-    for (index, section) in parts.sections.iter().enumerate() {
-        if section.head.track.is_none() {
-            // A stand-in that str0m rejects; the answer shows the section's own words. Its mid
-            // may be missing or used twice, so it gets one that no browser writes.
-            line("m=audio 0 UDP/TLS/RTP/SAVPF 0");
-            line("c=IN IP4 0.0.0.0");
-            line(&format!("a=mid:~{index}"));
-            line("a=inactive");
-            continue;
-        }
-        line(section.first_line);
-        let kept = section.lines.iter().filter(|l| keep(l) && !is_direction(l));
-        kept.for_each(|l| line(l));
-        line("a=recvonly");
-    }
-    text
 }
 
 /// Puts our answer together from str0m's: rejects what is not carried, and says which sources

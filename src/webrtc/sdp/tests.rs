@@ -307,7 +307,13 @@ fn bombs_are_refused_at_once_by_size() {
 }
 
 fn answer_error(offer: &str) -> ViewerError {
-    read_remote(offer, SdpRole::Offer).unwrap_err()
+    read_remote(
+        offer,
+        SdpRole::Offer {
+            profile_level_id: HIGH,
+        },
+    )
+    .unwrap_err()
 }
 
 #[test]
