@@ -227,6 +227,11 @@ impl Engine {
             .add(after.packets_resent.saturating_sub(before.packets_resent));
         counters.nacks.add(after.nacks.saturating_sub(before.nacks));
         counters.plis.add(after.plis.saturating_sub(before.plis));
+        counters.media_suppressed.add(
+            after
+                .media_suppressed
+                .saturating_sub(before.media_suppressed),
+        );
     }
 
     fn send_frames(&mut self, id: ViewerId, now: Instant) {

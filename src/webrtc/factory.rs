@@ -121,8 +121,8 @@ impl ViewerFactory {
     ) -> Result<Self, ViewerError> {
         Ok(Self {
             core,
+            crypto: TappedCrypto::new(&certificate)?,
             certificate,
-            crypto: TappedCrypto::new()?,
             timebase,
             ids,
         })

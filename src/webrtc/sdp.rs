@@ -93,7 +93,7 @@ pub(super) fn read_remote(text: &str, role: SdpRole) -> Result<RemoteSdp, Viewer
         return Err(ViewerError::Sdp("it has no media section (m= line)".into()));
     }
     check_fingerprints(&lines)?;
-    check_payload_types(&parts.sections)?;
+    read_payload_types(&mut parts.sections)?;
     let profile = match role {
         SdpRole::Offer { profile_level_id } => choose_tracks(&mut parts, profile_level_id)?,
         SdpRole::Answer => None,
@@ -121,8 +121,7 @@ fn measured_lines(text: &str) -> Result<Vec<&str>, ViewerError> {
         return Err(ViewerError::SdpTooLarge("more than 64 KiB"));
     }
     let lines: Vec<&str> = text
-        .split('\n')
-        .map(|line| line.strip_suffix('\r').unwrap_or(line))
+        .lines()
         .filter(|line| !line.is_empty())
         .take(SDP_LINES_MAX.saturating_add(1))
         .collect();
@@ -132,8 +131,7 @@ fn measured_lines(text: &str) -> Result<Vec<&str>, ViewerError> {
     if lines.first() != Some(&"v=0") {
         return Err(ViewerError::Sdp("it does not begin with v=0".into()));
     }
-    let control = |character: char| character.is_control() && character != '\t';
-    if lines.iter().any(|line| line.contains(control)) {
+    if has_control(text) {
         return Err(ViewerError::Sdp("it holds a control character".into()));
     }
     if lines.iter().filter(|line| line.starts_with("m=")).count() > SDP_SECTIONS_MAX {
@@ -143,6 +141,19 @@ fn measured_lines(text: &str) -> Result<Vec<&str>, ViewerError> {
         return Err(ViewerError::SdpTooLarge("more than 50 candidates"));
     }
     Ok(lines)
+}
+
+/// Whether there is a control character other than tabs and line ends.
+fn has_control(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    let legal = |byte: u8| (0x20..0x7f).contains(&byte) || matches!(byte, b'\t' | b'\n' | b'\r');
+    if bytes.all(legal) {
+        // A line end is CR LF or LF.
+        let mut after_cr = text.split('\r').skip(1);
+        return after_cr.any(|after| !after.starts_with('\n'));
+    }
+    let control = |character: char| character.is_control() && character != '\t';
+    text.lines().any(|line| line.contains(control))
 }
 
 fn is_candidate(line: &str) -> bool {
@@ -160,6 +171,10 @@ struct Section<'a> {
     rejected: bool,
     first_line: &'a str,
     lines: Vec<&'a str>,
+    /// `rtpmap`: payload type and codec.
+    codecs: Vec<(u32, &'a str)>,
+    /// `fmtp`: payload type and parameters.
+    parameters: Vec<(u32, &'a str)>,
     /// Payload types of the track that it shall carry.
     formats: Option<Formats>,
 }
@@ -201,6 +216,8 @@ fn section_head<'a>(first_line: &'a str, value: &str) -> Section<'a> {
         rejected: port == "0",
         first_line,
         lines: Vec::new(),
+        codecs: Vec::new(),
+        parameters: Vec::new(),
         formats: None,
     }
 }
@@ -231,33 +248,32 @@ fn is_sha256(line: &str) -> bool {
         })
 }
 
-/// Refuses payload types that str0m takes for granted cannot be: out of range, given two
-/// meanings, or retransmitting in a circle.
-fn check_payload_types(sections: &[Section<'_>]) -> Result<(), ViewerError> {
+/// Reads the payload types, and refuses those that str0m takes for granted cannot be: out of
+/// range, given two meanings, or retransmitting in a circle.
+fn read_payload_types(sections: &mut [Section<'_>]) -> Result<(), ViewerError> {
     let contradiction = |pt: u32| ViewerError::Sdp(format!("payload type {pt} has two meanings"));
-    let mut meanings = BTreeMap::new();
+    let mut meanings: BTreeMap<u32, &str> = BTreeMap::new();
     let mut repairs = BTreeMap::new();
     for section in sections {
-        let mut seen = BTreeMap::new();
         for line in &section.lines {
             if let Some((pt, codec)) = numbered(line, "a=rtpmap:")? {
-                let codec = codec.trim().to_ascii_lowercase();
-                let twice = seen.insert(pt, ()).is_some();
-                let known = meanings.entry(pt).or_insert_with(|| codec.clone());
-                if twice || *known != codec {
+                let codec = codec.trim();
+                let twice = section.codecs.iter().any(|(known, _)| *known == pt);
+                let known = meanings.entry(pt).or_insert(codec);
+                if twice || !known.eq_ignore_ascii_case(codec) {
                     return Err(contradiction(pt));
                 }
-            }
-            let Some((pt, parameters)) = numbered(line, "a=fmtp:")? else {
-                continue;
-            };
-            let Some(apt) = parameters.trim().strip_prefix("apt=") else {
-                continue;
-            };
-            let apt = apt.split(';').next().unwrap_or_default().trim();
-            let apt = payload_type(apt)?;
-            if apt == pt || *repairs.entry(pt).or_insert(apt) != apt {
-                return Err(contradiction(pt));
+                section.codecs.push((pt, codec));
+            } else if let Some((pt, parameters)) = numbered(line, "a=fmtp:")? {
+                section.parameters.push((pt, parameters));
+                let Some(apt) = parameters.trim().strip_prefix("apt=") else {
+                    continue;
+                };
+                let apt = apt.split(';').next().unwrap_or_default().trim();
+                let apt = payload_type(apt)?;
+                if apt == pt || *repairs.entry(pt).or_insert(apt) != apt {
+                    return Err(contradiction(pt));
+                }
             }
         }
     }

@@ -68,20 +68,15 @@ fn of_codec<'a>(section: &'a Section<'_>, name: &'a str) -> impl Iterator<Item =
     let formats = section.head.formats.split(' ').skip(1);
     let types = formats.filter_map(|format| format.parse().ok());
     types.filter(move |wanted| {
-        section.lines.iter().any(|line| {
-            matches!(numbered(line, "a=rtpmap:"), Ok(Some((pt, codec)))
-                if pt == *wanted && codec.trim().eq_ignore_ascii_case(name))
-        })
+        let mut codecs = section.codecs.iter();
+        codecs.any(|(pt, codec)| pt == wanted && codec.eq_ignore_ascii_case(name))
     })
 }
 
 fn parameters<'a>(section: &Section<'a>, payload_type: u32) -> &'a str {
-    let mut lines = section.lines.iter();
-    let found = lines.find_map(|line| {
-        let (pt, parameters) = numbered(line, "a=fmtp:").ok()??;
-        (pt == payload_type).then_some(parameters)
-    });
-    found.unwrap_or_default()
+    let mut lines = section.parameters.iter();
+    let found = lines.find(|(pt, _)| *pt == payload_type);
+    found.map_or("", |(_, parameters)| parameters)
 }
 
 fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
