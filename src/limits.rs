@@ -14,6 +14,12 @@ pub const MEDIA_MAILBOX_FRAMES: usize = 4_096;
 pub const TRANSCODE_INBOX_UNITS: usize = 1_024;
 /// Messages taken from one mailbox in one turn of a loop.
 pub const MESSAGES_PER_TURN: usize = 512;
+/// Offers and answers taken in one turn of a core's loop: each costs up to 0.3 ms.
+pub const JOINS_PER_TURN: usize = 4;
+/// Datagrams of DTLS handled in one turn of a core's loop: each costs up to 0.4 ms.
+pub const HANDSHAKE_DATAGRAMS_PER_TURN: usize = 8;
+/// Datagrams of DTLS that wait for a turn: two of each of a thousand viewers, of at most 1.5 KiB.
+pub const HANDSHAKE_DATAGRAMS_WAITING_MAX: usize = 2_048;
 /// A turn of a core's loop longer than this is counted and logged.
 pub const TURN_MAX: Duration = Duration::from_millis(20);
 /// Time that open sessions get to close politely when the server stops.

@@ -409,4 +409,7 @@ fn count_sent(counters: &CoreCounters, state: &mut ViewerState) {
     counters.resends.add(since(|stats| stats.packets_resent));
     counters.nacks.add(since(|stats| stats.nacks));
     counters.plis.add(since(|stats| stats.plis));
+    counters
+        .media_suppressed
+        .add(since(|stats| stats.media_suppressed));
 }

@@ -177,6 +177,7 @@ counters! {
         resend_misses: RESEND_MISSES "",
         nacks: NACKS "",
         plis: PLIS "",
+        media_suppressed: MEDIA_SUPPRESSED "",
         frames_skipped: FRAMES_SKIPPED "",
         datagrams_in: DATAGRAMS_IN "",
         datagrams_forwarded: DATAGRAMS_FORWARDED "",

@@ -99,6 +99,8 @@ metrics! {
         "NACK messages from viewers.";
     PLIS = Counter "rtmpeer_plis_total":
         "PLI and FIR messages from viewers.";
+    MEDIA_SUPPRESSED = Counter "rtmpeer_foreign_media_datagrams_total":
+        "RTP and RTCP that the WebRTC library made beside the server's own, none of which was sent.";
     FRAMES_SKIPPED = Counter "rtmpeer_frames_skipped_total":
         "Frames that a viewer was not sent because it was too far behind.";
     LATENCY = Histogram "rtmpeer_ingest_to_send_seconds":

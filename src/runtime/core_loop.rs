@@ -1,7 +1,7 @@
 //! One core's poll loop: publishers' sockets, the UDP socket, the mailboxes, and the engine.
 //!
-//! A turn: wait → read the clock once → mail → sockets → due timers → drain outputs. Each step has
-//! a budget, so no source starves another.
+//! A turn: wait → read the clock once → mail → sockets → due timers → drain outputs → handshakes.
+//! Each step has a budget, so no source starves another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
 
+use super::handshakes::Handshakes;
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tcp_conn::{ReadOutcome, TcpConn};
 use super::tls::TlsTerms;
@@ -102,6 +103,7 @@ pub struct CoreLoop {
     readable: BTreeSet<PublisherId>,
     socket_readable: bool,
     mail_waits: bool,
+    handshakes: Handshakes,
     buffer: Vec<u8>,
     /// The kernel takes no more datagrams: since when, and how many trains of the engine's batch
     /// it has.
@@ -131,6 +133,7 @@ impl CoreLoop {
             readable: BTreeSet::new(),
             socket_readable: true,
             mail_waits: true,
+            handshakes: Handshakes::default(),
             buffer: vec![0; READ_BYTES],
             blocked: None,
             watches_writable: false,
@@ -155,18 +158,27 @@ impl CoreLoop {
             for event in &events {
                 self.note(event.token(), event.is_readable(), now);
             }
+            self.handshakes.begin_turn();
             if !self.take_mail(now) {
                 return;
             }
             self.read_sockets(now);
             self.io.engine.handle_timeout(now);
             deadline = self.drain(now);
+            if self.handshakes.wait() {
+                // After the media, which does not wait for them.
+                self.shake_hands(now);
+                deadline = self.drain(now);
+            }
             self.count_turn(now);
         }
     }
 
     fn timeout(&self, deadline: Instant) -> Duration {
-        let work_left = self.mail_waits || self.socket_readable || !self.readable.is_empty();
+        let work_left = self.mail_waits
+            || self.socket_readable
+            || self.handshakes.wait()
+            || !self.readable.is_empty();
         if work_left {
             return Duration::ZERO;
         }
@@ -200,26 +212,32 @@ impl CoreLoop {
         }
         self.io.doorbell.silence();
         for _ in 0..MESSAGES_PER_TURN {
-            match self.io.mailbox.take() {
-                Some(CoreMail::Message(message)) => self.io.engine.handle_message(message, now),
-                Some(CoreMail::Accepted {
-                    publisher,
-                    stream,
-                    tls,
-                    peer,
-                }) => {
-                    self.accept(publisher, (stream, tls), peer, now);
-                }
-                Some(CoreMail::Transcoded(reply)) => self.io.engine.handle_transcoded(reply, now),
-                Some(CoreMail::Stop) => return false,
-                None => break,
-            }
-        }
-        for _ in 0..MESSAGES_PER_TURN {
             let Some(message) = self.io.media.take() else {
                 break;
             };
             self.io.engine.handle_media(message);
+        }
+        for _ in 0..MESSAGES_PER_TURN {
+            if !self.handshakes.takes_mail() {
+                break;
+            }
+            let Some(mail) = self.io.mailbox.take() else {
+                break;
+            };
+            self.handshakes.count(&mail);
+            match mail {
+                CoreMail::Message(message) => self.io.engine.handle_message(message, now),
+                CoreMail::Accepted {
+                    publisher,
+                    stream,
+                    tls,
+                    peer,
+                } => {
+                    self.accept(publisher, (stream, tls), peer, now);
+                }
+                CoreMail::Transcoded(reply) => self.io.engine.handle_transcoded(reply, now),
+                CoreMail::Stop => return false,
+            }
         }
         self.mail_waits = !self.io.mailbox.is_empty() || !self.io.media.is_empty();
         true
@@ -251,11 +269,22 @@ impl CoreLoop {
     fn read_sockets(&mut self, now: Instant) {
         if self.socket_readable {
             let (socket, engine) = (&mut self.io.socket, &mut self.io.engine);
-            self.socket_readable =
-                socket.receive(|from, to, bytes| engine.handle_datagram(from, to, bytes, now));
+            let handshakes = &mut self.handshakes;
+            self.socket_readable = socket.receive(|from, to, bytes| {
+                if !handshakes.keep(from, to, bytes) {
+                    engine.handle_datagram(from, to, bytes, now);
+                }
+            });
         }
         for publisher in std::mem::take(&mut self.readable) {
             self.read_publisher(publisher, now);
+        }
+    }
+
+    /// Does this turn's share of the DTLS that waits.
+    fn shake_hands(&mut self, now: Instant) {
+        while let Some((from, to, datagram)) = self.handshakes.next() {
+            self.io.engine.handle_datagram(from, to, &datagram, now);
         }
     }
 

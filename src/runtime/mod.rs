@@ -5,6 +5,7 @@ mod affinity;
 mod clock;
 mod control_loop;
 mod core_loop;
+mod handshakes;
 mod http_conn;
 mod interfaces;
 mod mailbox;
