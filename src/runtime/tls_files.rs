@@ -270,7 +270,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFilesError
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFilesError> {
     let (pem, about) = read_file(path, KEY)?;
     let shown = path.display();
-    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
         let locked = String::from_utf8_lossy(&pem).contains("ENCRYPTED");
         let text = if locked {
             format!(
@@ -278,7 +278,9 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFilesError> {
                  FILE"
             )
         } else {
-            format!("{shown} holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)")
+            format!(
+                "{shown} holds no private key in PEM form (-----BEGIN PRIVATE KEY-----): {error}"
+            )
         };
         TlsFilesError { key: KEY, text }
     })?;

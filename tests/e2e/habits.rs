@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rtmpeer::media::flv::file::TagKind;
 use rtmpeer::runtime::now;
 
 use crate::kit::clip::{LiveClip, clip};
@@ -34,13 +35,13 @@ fn publisher_with_a_second(server: &KitServer, room: &str) -> TcpPublisher {
     for tag in clip("baseline.flv") {
         if tag.timestamp_ms < 1_000 {
             match tag.kind {
-                rtmpeer::media::flv::file::TagKind::Video => {
+                TagKind::Video => {
                     publisher.video(tag.timestamp_ms, tag.payload);
                 }
-                rtmpeer::media::flv::file::TagKind::Audio => {
+                TagKind::Audio => {
                     publisher.audio(tag.timestamp_ms, tag.payload);
                 }
-                _ => {}
+                TagKind::Script | TagKind::Other(_) => {}
             }
         }
     }

@@ -174,6 +174,31 @@ fn broken_tls_is_closed_at_once_and_disturbs_nobody() {
 }
 
 #[test]
+fn records_without_data_do_not_keep_a_connection_busy() {
+    let server = KitServer::start_tls(1, KitTls::new());
+    let tls = server.tls().speaking(&rustls::version::TLS13);
+    for port in [rtmps(&server), server.addresses.http] {
+        let mut stream = TcpStream::connect(port).unwrap();
+        let mut session = tls.session();
+        while session.is_handshaking() {
+            session.complete_io(&mut stream).unwrap();
+        }
+        // New keys again and again: legal, and of no use.
+        let mut sent = 0;
+        while sent < 1_000_000
+            && session.refresh_traffic_keys().is_ok()
+            && let Ok(count) = session.write_tls(&mut stream)
+        {
+            sent += count;
+        }
+        assert!(
+            is_closed_within(&mut stream, 2),
+            "{port} after {sent} bytes"
+        );
+    }
+}
+
+#[test]
 fn slow_handshakes_are_closed_in_time() {
     let server = KitServer::start_tls(1, KitTls::new());
     let hello = client_hello(server.tls());

@@ -91,7 +91,7 @@ fn each_fault_names_its_key_and_says_what_to_do() {
             "BEGIN PRIVATE KEY",
         ),
         (key(file("locked", locked)), "tls.key: ", "openssl pkey"),
-        (key(other.key.clone()), "tls.key: ", "belong together"),
+        (key(other.key), "tls.key: ", "belong together"),
     ] {
         let text = refusal(&files);
         assert!(text.starts_with(names) && text.contains(advises), "{text}");
