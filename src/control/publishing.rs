@@ -82,6 +82,7 @@ impl Control {
             since: now,
             since_wall: self.timebase.wall(now),
             advised: false,
+            trouble: None,
         };
         let begun = self.directory.begin(&name, live);
         let (room, links) = begun.ok_or(PublishRejection::Busy)?;
@@ -128,6 +129,34 @@ impl Control {
             live.advised = true;
             let text = advice(&live.info).join("; ");
             self.broadcast(id, &ServerMessage::Error { text });
+        }
+    }
+
+    /// Viewers of a room have no picture, or have one again. Those of them that can be told are:
+    /// nobody is to look at a black picture without a word.
+    pub(super) fn picture_trouble(&mut self, id: RoomId, epoch: Epoch, trouble: Option<String>) {
+        let room = self.directory.room_mut(id);
+        let Some((room, live)) = room.and_then(|it| Some((&it.name, it.live.as_mut()?))) else {
+            return;
+        };
+        if live.epoch != epoch || live.trouble == trouble {
+            return;
+        }
+        match &trouble {
+            Some(text) => log::warn!("viewers have no picture: {text} room={room}"),
+            None => log::info!("viewers have a picture again room={room}"),
+        }
+        live.trouble.clone_from(&trouble);
+        if let Some(text) = trouble {
+            self.broadcast(id, &ServerMessage::Error { text });
+        }
+    }
+
+    /// A viewer needs a keyframe of a room that another core publishes.
+    pub(super) fn keyframe_wanted(&mut self, id: RoomId) {
+        let live = self.directory.room(id).and_then(|room| room.live.as_ref());
+        if let Some(core) = live.map(|live| live.core) {
+            self.tell(core, CoreMsg::KeyframeWanted { room: id });
         }
     }
 

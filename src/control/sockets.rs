@@ -147,7 +147,8 @@ impl Control {
         };
         let live = room.live.is_some();
         let reordering = room.live.as_ref().filter(|live| live.info.reordering);
-        let warning = reordering.map(|live| advice(&live.info).join("; "));
+        let trouble = room.live.as_ref().and_then(|live| live.trouble.clone());
+        let warning = trouble.or_else(|| reordering.map(|live| advice(&live.info).join("; ")));
         let room = room.name.clone();
         self.say(conn, ServerMessage::IsPublishing { live, room });
         if let Some(text) = warning {

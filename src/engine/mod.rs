@@ -6,9 +6,12 @@
 //! thousand viewers is never in memory a thousand times.
 
 mod deadlines;
+mod gop;
 mod guard;
 mod publishers;
 mod rooms;
+mod safe_video;
+mod transcoding;
 mod viewers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,7 +24,7 @@ use bytes::Bytes;
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
 use crate::media::time::Timebase;
 use crate::messages::{
-    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerEnd,
+    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, VideoMsg, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
 pub use crate::webrtc::Certificate;
@@ -31,6 +34,7 @@ use crate::webrtc::{ViewerError, ViewerFactory};
 use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
+pub use transcoding::VideoMode;
 use viewers::ViewerState;
 
 /// When nothing waits for anything: wake this often all the same, to show the watchdog life.
@@ -76,6 +80,11 @@ pub enum EngineOutput {
         /// The message.
         message: TranscodeMsg,
     },
+    /// Work for the video transcoders.
+    TranscodeVideo {
+        /// The message.
+        message: VideoMsg,
+    },
     /// Nothing more until input or this moment.
     Timeout(Instant),
 }
@@ -85,6 +94,8 @@ pub enum EngineOutput {
 enum Timer {
     Publisher(PublisherId),
     Viewer(ViewerId),
+    /// A publish's video transcoding.
+    Video(PublisherId),
     Drain,
 }
 
@@ -123,6 +134,7 @@ pub struct Engine {
     /// When the oldest live picture in the batch was received.
     batch_oldest: Option<Instant>,
     counters: Arc<CoreCounters>,
+    video_mode: VideoMode,
     draining: bool,
     drained_told: bool,
 }
@@ -156,6 +168,7 @@ impl Engine {
             batch: SendBatch::default(),
             batch_oldest: None,
             counters,
+            video_mode: VideoMode::default(),
             draining: false,
             drained_told: false,
         })
@@ -205,6 +218,8 @@ impl Engine {
             CoreMsg::RemoveViewer { viewer } => self.remove_viewer(viewer, ViewerEnd::Left, now),
             CoreMsg::LinkRoom { room, to } => self.link_room(room, to),
             CoreMsg::UnlinkRoom { room, to } => self.unlink_room(room, to),
+            CoreMsg::BindViewer { viewer, rendition } => self.bind_viewer(viewer, rendition),
+            CoreMsg::KeyframeWanted { room } => self.keyframe_wanted(room, now),
             CoreMsg::Drain { deadline } => self.drain(deadline, now),
             CoreMsg::Datagram { from, to, data } => self.handle_datagram(from, to, &data, now),
         }
@@ -224,7 +239,7 @@ impl Engine {
     }
 
     /// Takes what a transcode worker made.
-    pub fn handle_transcoded(&mut self, reply: TranscodeReply, now: Instant) {
+    pub fn handle_transcoded(&mut self, reply: TranscodeReply, _now: Instant) {
         match reply {
             TranscodeReply::Packet {
                 publisher,
@@ -235,7 +250,7 @@ impl Engine {
                 self.push_audio(publisher, pts, data, received);
             }
             TranscodeReply::Unplayable { publisher, text } => {
-                self.audio_unplayable(publisher, text, now);
+                self.audio_unplayable(publisher, text);
             }
         }
     }
@@ -273,6 +288,7 @@ impl Engine {
             match timer {
                 Timer::Publisher(publisher) => self.publisher_timeout(publisher, now),
                 Timer::Viewer(viewer) => self.viewer_timeout(viewer, now),
+                Timer::Video(publisher) => self.update_video(publisher, now),
                 Timer::Drain => self.close_everything(now),
             }
         }

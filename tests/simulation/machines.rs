@@ -101,7 +101,8 @@ impl World {
                 | EngineOutput::Control(_)
                 | EngineOutput::Core { .. }
                 | EngineOutput::Media { .. }
-                | EngineOutput::Transcode { .. }) => {
+                | EngineOutput::Transcode { .. }
+                | EngineOutput::TranscodeVideo { .. }) => {
                     outputs += 1;
                     assert!(outputs <= OUTPUTS_PER_TURN_MAX, "outputs pile up");
                     self.core_output(index, other);
@@ -180,6 +181,7 @@ impl World {
                 publisher: _,
                 message,
             } => self.post_transcode(message),
+            EngineOutput::TranscodeVideo { message: _ } => {}
             EngineOutput::Datagrams | EngineOutput::Timeout(_) => unreachable!(),
         }
     }
@@ -387,6 +389,8 @@ impl World {
             | CoreMsg::ViewerAnswer { .. }
             | CoreMsg::AddCandidate { .. }
             | CoreMsg::RemoveViewer { .. }
+            | CoreMsg::BindViewer { .. }
+            | CoreMsg::KeyframeWanted { .. }
             | CoreMsg::Drain { .. }
             | CoreMsg::Datagram { .. } => {}
         }
@@ -424,6 +428,8 @@ impl World {
             }
             ControlMsg::PublishRequested { .. }
             | ControlMsg::StreamChanged { .. }
+            | ControlMsg::PictureTrouble { .. }
+            | ControlMsg::KeyframeWanted { .. }
             | ControlMsg::ViewerSdp { .. }
             | ControlMsg::ViewerComplaint { .. }
             | ControlMsg::Drained { .. } => {}

@@ -1,0 +1,1 @@
+//! The machine, message by message.
