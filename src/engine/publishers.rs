@@ -417,7 +417,12 @@ impl Engine {
         }
     }
 
-    fn ingest_output(&mut self, publisher: PublisherId, output: IngestOutput, now: Instant) {
+    pub(super) fn ingest_output(
+        &mut self,
+        publisher: PublisherId,
+        output: IngestOutput,
+        now: Instant,
+    ) {
         let mode = self.video_mode;
         let Some(publish) = self.publish_mut(publisher) else {
             return;

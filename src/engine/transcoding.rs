@@ -234,3 +234,6 @@ pub(super) fn coded(frame: &VideoFrame) -> CodedFrame {
         received: frame.received,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -361,6 +361,52 @@ mod tests {
     }
 
     #[test]
+    fn change_of_rendition_breaks_neither_numbers_nor_timestamps() {
+        const MADE: u64 = 1 << 63;
+        let mut numbering = Numbering::new(9);
+        // Ticks of the source, and of what is made of it, which comes 100 ms later.
+        let source = |number: u64| 90_000 + 3_000 * number as u32;
+        let made = |number: u64| source(number) - 9_000;
+        let mut sent = Vec::new();
+        let mut send = |numbering: &mut Numbering, number: u64, ticks| {
+            let frame = frame(number, number * 2, 2);
+            for packet in 0..2 {
+                let place = numbering.place(&frame, packet, ticks);
+                sent.push((number, ticks, packet, place));
+            }
+        };
+        for number in 0..10 {
+            send(&mut numbering, number, source(number));
+        }
+        // At a keyframe of the other, and back at one of the source.
+        let first = MADE / 2 + 10;
+        numbering.begin_burst(first, first, made(10));
+        for number in 10..40 {
+            send(&mut numbering, MADE / 2 + number, made(number));
+        }
+        numbering.begin_burst(45, 46, source(46));
+        for number in 45..60 {
+            send(&mut numbering, number, source(number));
+        }
+        let places: Vec<Place> = sent.iter().map(|it| it.3).collect();
+        let indices: Vec<u64> = places.iter().map(|place| place.index).collect();
+        assert_eq!(indices, (9..9 + indices.len() as u64).collect::<Vec<_>>());
+        for pair in sent.windows(3).step_by(2) {
+            let (before, after) = (pair[1].3.ticks, pair[2].3.ticks);
+            assert!(after > before, "{after} follows {before}");
+        }
+        let true_again = sent.iter().filter(|it| it.0 > MADE / 2 + 14);
+        assert!(true_again.clone().count() > 40);
+        assert!(true_again.into_iter().all(|it| it.3.ticks == it.1));
+        for (number, ticks, packet, place) in sent {
+            let frame = frame(number, number * 2, 2);
+            assert_eq!(numbering.placed(&frame, packet, ticks), Some(place));
+            let room = number * 2 + packet as u64;
+            assert_eq!(numbering.room_sequence(place.sequence()), Some(room));
+        }
+    }
+
+    #[test]
     fn burst_timestamps_are_a_millisecond_apart_and_end_at_the_true_one() {
         let mut numbering = Numbering::new(0);
         numbering.begin_burst(9, 12, 900_000);
