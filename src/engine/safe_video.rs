@@ -18,6 +18,7 @@ use crate::ids::{CoreId, Epoch, PublisherId, RoomName};
 use crate::limits::{TRANSCODE_KEYFRAME_INTERVAL, TRANSCODE_LINGER};
 use crate::media::codec::{CodedFrame, VideoConfig};
 use crate::media::frame::{FrameSet, VideoFrame};
+use crate::media::time::MediaTime;
 use crate::messages::VideoMsg;
 use crate::webrtc::packetize::Packetizer;
 
@@ -71,6 +72,8 @@ pub(super) struct SafeVideo {
     /// Whether the transcoder has every frame from a keyframe on.
     in_step: bool,
     last_keyframe: Option<Instant>,
+    /// When what was made last is shown: an encoder that begins anew is not to make it again.
+    last_made: Option<MediaTime>,
     /// Of what was made last.
     profile_level_id: Option<[u8; 3]>,
     /// Why there is no picture.
@@ -88,6 +91,7 @@ impl SafeVideo {
             state: State::Closed,
             in_step: false,
             last_keyframe: None,
+            last_made: None,
             profile_level_id: None,
             trouble: None,
         }
@@ -276,6 +280,7 @@ impl SafeVideo {
             .find_map(|unit| unit.get(1..)?.first_chunk::<3>().copied());
         self.profile_level_id = profile.or(self.profile_level_id);
         let set = self.packetizer.video(frame)?;
+        self.last_made = self.last_made.max(Some(frame.pts));
         self.trouble = None;
         Some(set)
     }

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use super::*;
 use crate::media::codec::VideoCodec;
 use crate::media::frame::{ParameterSets, Rendition};
-use crate::media::time::MediaTime;
 
 struct Rig {
     safe: SafeVideo,
@@ -200,6 +199,20 @@ fn restarted_encoder_gets_the_cached_frames_again() {
     rig.safe.restart(&mut rig.out);
     rig.frames(1, false);
     assert_eq!(rig.said(), "fdddff");
+}
+
+#[test]
+fn restarted_encoder_does_not_make_again_what_was_shown() {
+    let mut rig = rig();
+    rig.frames(3, true);
+    rig.update(true);
+    let mut shown = made(true);
+    shown.pts = MediaTime::from_millis(80);
+    rig.safe.made(&shown);
+    rig.said();
+    rig.safe.restart(&mut rig.out);
+    rig.frames(1, false);
+    assert_eq!(rig.said(), "dddf");
 }
 
 #[test]
