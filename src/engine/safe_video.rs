@@ -215,15 +215,16 @@ impl SafeVideo {
     fn replay(&mut self, out: &mut Vec<VideoMsg>) {
         let publisher = self.whose.publisher;
         self.in_step = !self.gop.is_empty();
-        out.extend(
-            self.gop
-                .replay()
-                .map(|(frame, decode_only)| VideoMsg::Frame {
-                    publisher,
-                    frame,
-                    decode_only,
-                }),
-        );
+        let last_made = self.last_made;
+        let messages = self.gop.replay().map(|(frame, is_past)| {
+            let decode_only = is_past || Some(frame.pts) <= last_made;
+            VideoMsg::Frame {
+                publisher,
+                frame,
+                decode_only,
+            }
+        });
+        out.extend(messages);
     }
 
     /// Ends the transcoding, if it is under way.
