@@ -8,7 +8,7 @@ use super::report::Report;
 use super::stats::DropReason;
 use super::warning::IngestWarning;
 use crate::media::aac::{AacError, AudioSpecificConfig};
-use crate::media::audio_header::{Sound, flac_header};
+use crate::media::audio_header::{Sound, flac_format, flac_header};
 use crate::media::codec::AudioConfig;
 use crate::media::flv::{AudioCodec, UnknownCodec};
 
@@ -68,7 +68,9 @@ impl AudioTrack {
             AudioCodec::Flac => match flac_header(&data) {
                 Some(header) => {
                     let sound = Sound::of_flac(&header);
-                    self.announce(codec, AudioConfig::Flac(header), sound, report);
+                    if !self.has_flac_format(&header) {
+                        self.announce(codec, AudioConfig::Flac(header), sound, report);
+                    }
                 }
                 None => {
                     report.drop(DropReason::BadConfig);
@@ -89,6 +91,15 @@ impl AudioTrack {
             | AudioCodec::Pcm { .. }
             | AudioCodec::Speex
             | AudioCodec::Nellymoser { .. } => {}
+        }
+    }
+
+    /// Whether a FLAC header changes nothing for a decoder: encoders send it again at the end,
+    /// with the counts and the checksum that they know by then.
+    fn has_flac_format(&self, header: &[u8]) -> bool {
+        match &self.config {
+            Some(AudioConfig::Flac(old)) => flac_format(old) == flac_format(header),
+            Some(_) | None => false,
         }
     }
 

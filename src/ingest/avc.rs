@@ -56,6 +56,11 @@ impl AvcTrack {
         }
     }
 
+    /// Frames per second as the SPS says, if it does.
+    pub(super) fn frames_per_second(&self) -> Option<f64> {
+        self.sps.as_ref()?.frames_per_second
+    }
+
     /// What a decoder must know before the next frame, as the stream itself says; `None` before
     /// an SPS.
     pub(super) fn config(&mut self) -> Option<VideoConfig> {

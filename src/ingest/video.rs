@@ -87,12 +87,9 @@ impl VideoTrack {
 
     /// Fills in what is known of the video.
     pub(super) fn describe(&self, info: &mut StreamInfo, advice: &mut Vec<IngestWarning>) {
-        let announced = self.announced.as_ref().map(|config| config.codec);
-        let avc = self.avc.is_known() && self.coded.codec().is_none();
-        match announced {
-            Some(VideoCodec::Avc) => self.avc.describe(info, advice),
-            None if avc => self.avc.describe(info, advice),
-            Some(_) | None => self.coded.describe(info, advice),
+        match self.is_avc() {
+            true => self.avc.describe(info, advice),
+            false => self.coded.describe(info, advice),
         }
         if let Some(codec) = self.unplayable.filter(|_| info.video.is_none()) {
             info.video = Some(codec.to_string());
@@ -103,10 +100,20 @@ impl VideoTrack {
         }
     }
 
+    /// Whether what is played, or before that, what was heard of, is H.264.
+    fn is_avc(&self) -> bool {
+        match &self.announced {
+            Some(announced) => announced.codec == VideoCodec::Avc,
+            None => self.avc.is_known() && self.coded.codec().is_none(),
+        }
+    }
+
     /// Frames per second as the stream announces them, or else its metadata.
     pub(super) fn frames_per_second(&self) -> Option<f64> {
-        let announced = self.announced.as_ref()?.frames_per_1000_s;
-        let announced = announced.map(|rate| f64::from(rate) / 1_000.0);
+        let announced = match self.is_avc() {
+            true => self.avc.frames_per_second(),
+            false => None,
+        };
         announced.or(self.frame_rate)
     }
 

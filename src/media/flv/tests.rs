@@ -292,15 +292,15 @@ fn enhanced_audio_packet_types_are_told_apart() {
 }
 
 fn any_message() -> impl Strategy<Value = Vec<u8>> {
-    let start = prop_oneof![
-        Just(&b""[..]),
-        Just(b"\x96\x11hvc1"),
-        Just(b"\x96\x21hvc1\x00\0\0\x02ab"),
-        Just(b"\x95\x11mp4a"),
-        Just(b"\x97\x02\0\0\x01"),
-        Just(b"\x91hvc1"),
-        Just(b"\x17"),
-    ];
+    let start = prop::sample::select(vec![
+        &b""[..],
+        b"\x96\x11hvc1",
+        b"\x96\x21hvc1\x00\0\0\x02ab",
+        b"\x95\x11mp4a",
+        b"\x97\x02\0\0\x01",
+        b"\x91hvc1",
+        b"\x17",
+    ]);
     let noise = proptest::collection::vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..60);
     (start, noise).prop_map(|(start, noise)| [start, &noise].concat())
 }
