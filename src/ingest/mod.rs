@@ -79,6 +79,28 @@ pub struct Metadata {
     pub framerate: Option<f64>,
 }
 
+impl Metadata {
+    /// From the numbers that metadata has; what makes no sense is `None`.
+    #[must_use]
+    pub fn new(width: Option<f64>, height: Option<f64>, framerate: Option<f64>) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 1 and the largest width"
+        )]
+        let pixels = |value: Option<f64>| {
+            let legal = 1.0..=f64::from(DIMENSION_PIXELS_MAX);
+            let value = value.filter(|value| legal.contains(value));
+            value.map(|value| value as u32)
+        };
+        Self {
+            width: pixels(width),
+            height: pixels(height),
+            framerate,
+        }
+    }
+}
+
 /// One publish, from its first media message to its end.
 pub struct Ingest {
     epoch: Epoch,

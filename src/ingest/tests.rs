@@ -1,6 +1,18 @@
 //! Tests of a whole publish: made messages, and what ffmpeg really sends.
 
+/// Replays a file of `tests/data/codecs`.
+macro_rules! sample {
+    ($name:literal) => {
+        replay(include_bytes!(concat!(
+            "../../../tests/data/codecs/",
+            $name,
+            ".flv"
+        )))
+    };
+}
+
 mod codecs;
+mod sounds;
 
 use std::time::Duration;
 

@@ -189,9 +189,11 @@ fn many_tracks_of_one_codec_follow_each_other() {
 fn many_tracks_of_many_codecs_follow_each_other() {
     let message = b"\x95\x21mp4a\x00\0\0\x01\x21Opus\x01\0\0\x02\xfc\xff";
     let tags = audio(message).unwrap();
-    let codec = |tag: &AudioTag| match &tag.body {
-        AudioBody::Packet { codec, data } => (tag.track, *codec, data.len()),
-        other => panic!("{other:?}"),
+    let codec = |tag: &AudioTag| {
+        let AudioBody::Packet { codec, data } = &tag.body else {
+            panic!("{tag:?}");
+        };
+        (tag.track, *codec, data.len())
     };
     let found: Vec<_> = tags.iter().map(codec).collect();
     assert_eq!(found, [(0, AudioCodec::Aac, 1), (1, AudioCodec::Opus, 2)]);
