@@ -394,6 +394,9 @@ impl Engine {
             }
             RtmpEvent::Metadata(metadata) => {
                 log::debug!("metadata publisher={publisher} {metadata:?}");
+                let (width, height) = (metadata.width, metadata.height);
+                let metadata = crate::ingest::Metadata::new(width, height, metadata.framerate);
+                self.ingest(publisher, now, |ingest| ingest.handle_metadata(metadata));
             }
             RtmpEvent::PublishFinished => self.publish_finished(publisher),
         }

@@ -249,6 +249,9 @@ pub struct StreamInfo {
     pub video: Option<String>,
     /// Audio codec as users call it ("AAC-LC 48 kHz stereo"), if there is audio.
     pub audio: Option<String>,
+    /// The publish's tracks beyond the one video and one audio that are played, as users call
+    /// them ("video 1: H.265"), at most 16 (Enhanced RTMP v2, multitrack).
+    pub tracks: Vec<String>,
     /// What the publisher should change, in plain words.
     pub advice: Vec<String>,
 }
