@@ -36,9 +36,7 @@ pub(super) struct Live {
     pub(super) since: Instant,
     /// The same on the wall clock, since the Unix epoch.
     pub(super) since_wall: Duration,
-    /// Whether the room's viewers were told that the publisher reorders pictures.
-    pub(super) advised: bool,
-    /// Why its viewers have no picture, if so.
+    /// Why its viewers have no picture, or a wrong one, if so.
     pub(super) trouble: Option<String>,
 }
 

@@ -14,9 +14,9 @@ use crate::webhook::{EventKind, WebhookEvent};
 /// Characters of unguessable ids: 132 bits.
 pub(super) const ID_CHARACTERS: usize = 22;
 
-/// What viewers and operators read when the publisher said nothing better.
-const REORDERING_ADVICE: &str = "the publisher sends B-frames, which browsers show wrongly: \
-     turn them off in the encoder (OBS: B-frames 0; ffmpeg: -bf 0)";
+/// What operators read when ingest said nothing better.
+const REORDERING_ADVICE: &str = "the publisher sends B-frames, which browsers cannot show as they \
+     are: turn them off in the encoder (OBS: B-frames 0; ffmpeg: -bf 0)";
 
 impl Control {
     pub(super) fn publish_requested(
@@ -81,7 +81,6 @@ impl Control {
             session: session.clone(),
             since: now,
             since_wall: self.timebase.wall(now),
-            advised: false,
             trouble: None,
         };
         let begun = self.directory.begin(&name, live);
@@ -120,16 +119,12 @@ impl Control {
         let size = size.unwrap_or_default();
         log::info!("stream is {video}{size}, {audio} room={name}");
         for line in advice(&info) {
-            if !advice(&live.info).contains(&line) {
+            let is_told = live.trouble.as_ref() == Some(&line);
+            if !is_told && !advice(&live.info).contains(&line) {
                 log::warn!("the publisher should change: {line} room={name}");
             }
         }
         live.info = info;
-        if live.info.reordering && !live.advised {
-            live.advised = true;
-            let text = advice(&live.info).join("; ");
-            self.broadcast(id, &ServerMessage::Error { text });
-        }
     }
 
     /// Viewers of a room have no picture, or have one again. Those of them that can be told are:

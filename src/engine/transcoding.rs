@@ -194,18 +194,15 @@ impl Engine {
         if !mode.is_source_safe(&info) {
             info.profile_level_id = Some(publish.safe.profile_level_id());
         }
-        let unplayable = match (mode, info.transcode) {
-            (VideoMode::Never, Some(TranscodeReason::Codec(codec))) => Some(format!(
-                "the video is {codec}, which browsers do not play: publish H.264, or set \
-                 video.transcode to \"auto\""
-            )),
-            (VideoMode::Auto | VideoMode::Never | VideoMode::Always, _) => None,
+        let unplayable = match mode {
+            VideoMode::Auto | VideoMode::Always => None,
+            VideoMode::Never => info.transcode.map(untranscoded),
         };
         let trouble = unplayable.or_else(|| publish.safe.trouble().map(str::to_owned));
         let is_new = publish.told_trouble != trouble;
         publish.told_trouble.clone_from(&trouble);
         info.advice.extend(trouble.clone());
-        self.control(ControlMsg::StreamChanged { room, epoch, info });
+        // Before what is known, so that its line is not said twice.
         if is_new {
             self.control(ControlMsg::PictureTrouble {
                 room,
@@ -213,6 +210,7 @@ impl Engine {
                 trouble,
             });
         }
+        self.control(ControlMsg::StreamChanged { room, epoch, info });
     }
 
     fn post_video(&mut self, messages: Vec<VideoMsg>) {
@@ -221,6 +219,20 @@ impl Engine {
             .map(|message| EngineOutput::TranscodeVideo { message });
         self.outputs.extend(outputs);
     }
+}
+
+/// What viewers are told of video that they would need to have transcoded.
+fn untranscoded(reason: TranscodeReason) -> String {
+    let shown = match reason {
+        TranscodeReason::Codec(_) => "there is no picture",
+        TranscodeReason::Reordering
+        | TranscodeReason::Interlaced
+        | TranscodeReason::PixelFormat => "the picture is wrong or missing in browsers",
+    };
+    format!(
+        "{shown}: the video is not what they play ({reason}), and video.transcode is \"never\"; \
+         publish progressive 8-bit 4:2:0 H.264 without B-frames, or set video.transcode to \"auto\""
+    )
 }
 
 /// A published H.264 frame as the transcoders take it.
