@@ -219,6 +219,19 @@ pub const AUDIO_FORMAT_CHANGES_MAX: u32 = 8;
 /// Access units that earn a stream one more change of format: about five seconds.
 pub const AUDIO_UNITS_PER_FORMAT_CHANGE: u32 = 256;
 
+// -- video to be transcoded, its core's side (src/engine) --
+
+/// Pictures kept of a publish since its last keyframe, for a transcoder that begins: 17 s at 60 a
+/// second. After more of them it waits for the next keyframe.
+pub const GOP_FRAMES_MAX: usize = 1_024;
+/// Bytes of them: 20 s at 6 Mbit/s.
+pub const GOP_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// How long a transcoding goes on that nobody needs: who reloads a page finds it at work.
+pub const TRANSCODE_LINGER: Duration = Duration::from_secs(10);
+/// Shortest time between two keyframes that viewers of one stream ask a transcoder for: each
+/// costs the picture's quality.
+pub const TRANSCODE_KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
+
 // -- control (src/control) --
 
 /// Viewers' sessions, the whole server; each holds about 100 KiB.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, Secret, ViewerId};
 use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
-use crate::media::frame::{FrameSet, StreamInfo, VideoFrame};
+use crate::media::frame::{FrameSet, Rendition, StreamInfo, VideoFrame};
 use crate::media::time::MediaTime;
 
 /// Control to core.
@@ -100,6 +100,20 @@ pub enum CoreMsg {
         /// Who no longer needs it.
         to: CoreId,
     },
+    /// Binds a viewer to another rendition of its room's video: it moves there at that
+    /// rendition's next keyframe.
+    BindViewer {
+        /// Which.
+        viewer: ViewerId,
+        /// The rendition.
+        rendition: Rendition,
+    },
+    /// A viewer on another core of a room that is published on this core cannot go on without a
+    /// keyframe.
+    KeyframeWanted {
+        /// The room.
+        room: RoomId,
+    },
     /// Close every session politely, be done by the deadline, then send [`ControlMsg::Drained`].
     Drain {
         /// When to stop waiting.
@@ -164,6 +178,20 @@ pub enum ControlMsg {
         epoch: Epoch,
         /// What is known now.
         info: StreamInfo,
+    },
+    /// Viewers lack a picture although there is video, or do so no more.
+    PictureTrouble {
+        /// The room.
+        room: RoomId,
+        /// Of which publish.
+        epoch: Epoch,
+        /// Why, and what to do, in plain words; `None` when they have one again.
+        trouble: Option<String>,
+    },
+    /// A viewer of a room that another core publishes cannot go on without a keyframe.
+    KeyframeWanted {
+        /// The room.
+        room: RoomId,
     },
     /// A publisher's connection ended, after it had asked to publish or not.
     PublishEnded {

@@ -193,6 +193,12 @@ impl Control {
             ControlMsg::StreamChanged { room, epoch, info } => {
                 self.stream_changed(room, epoch, info);
             }
+            ControlMsg::PictureTrouble {
+                room,
+                epoch,
+                trouble,
+            } => self.picture_trouble(room, epoch, trouble),
+            ControlMsg::KeyframeWanted { room } => self.keyframe_wanted(room),
             ControlMsg::PublishEnded { publisher, reason } => {
                 self.publish_ended(publisher, reason, now);
             }

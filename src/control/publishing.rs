@@ -15,9 +15,9 @@ use crate::webhook::{EventKind, WebhookEvent};
 /// Characters of unguessable ids: 132 bits.
 pub(super) const ID_CHARACTERS: usize = 22;
 
-/// What viewers and operators read when the publisher said nothing better.
-const REORDERING_ADVICE: &str = "the publisher sends B-frames, which browsers show wrongly: \
-     turn them off in the encoder (OBS: B-frames 0; ffmpeg: -bf 0)";
+/// What operators read when ingest said nothing better.
+const REORDERING_ADVICE: &str = "the publisher sends B-frames, which browsers cannot show as they \
+     are: turn them off in the encoder (OBS: B-frames 0; ffmpeg: -bf 0)";
 
 /// A publisher that waits until the one that has its room proves silent.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ impl Control {
             session: session.clone(),
             since: now,
             since_wall: self.timebase.wall(now),
-            advised: false,
+            trouble: None,
         };
         let begun = self.directory.begin(name, live);
         let (room, links) = begun.ok_or(PublishRejection::Busy)?;
@@ -203,15 +203,39 @@ impl Control {
         let size = size.unwrap_or_default();
         log::info!("stream is {video}{size}, {audio} room={name}");
         for line in advice(&info) {
-            if !advice(&live.info).contains(&line) {
+            let is_told = live.trouble.as_ref() == Some(&line);
+            if !is_told && !advice(&live.info).contains(&line) {
                 log::warn!("the publisher should change: {line} room={name}");
             }
         }
         live.info = info;
-        if live.info.reordering && !live.advised {
-            live.advised = true;
-            let text = advice(&live.info).join("; ");
+    }
+
+    /// Viewers of a room have no picture, or have one again. Those of them that can be told are:
+    /// nobody is to look at a black picture without a word.
+    pub(super) fn picture_trouble(&mut self, id: RoomId, epoch: Epoch, trouble: Option<String>) {
+        let room = self.directory.room_mut(id);
+        let Some((room, live)) = room.and_then(|it| Some((&it.name, it.live.as_mut()?))) else {
+            return;
+        };
+        if live.epoch != epoch || live.trouble == trouble {
+            return;
+        }
+        match &trouble {
+            Some(text) => log::warn!("viewers have no picture: {text} room={room}"),
+            None => log::info!("viewers have a picture again room={room}"),
+        }
+        live.trouble.clone_from(&trouble);
+        if let Some(text) = trouble {
             self.broadcast(id, &ServerMessage::Error { text });
+        }
+    }
+
+    /// A viewer needs a keyframe of a room that another core publishes.
+    pub(super) fn keyframe_wanted(&mut self, id: RoomId) {
+        let live = self.directory.room(id).and_then(|room| room.live.as_ref());
+        if let Some(core) = live.map(|live| live.core) {
+            self.tell(core, CoreMsg::KeyframeWanted { room: id });
         }
     }
 

@@ -6,11 +6,14 @@
 //! thousand viewers is never in memory a thousand times.
 
 mod deadlines;
+mod gop;
 mod guard;
 mod publishers;
 mod rooms;
 mod takeover;
 mod viewer_table;
+mod safe_video;
+mod transcoding;
 mod viewers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +26,7 @@ use bytes::Bytes;
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
 use crate::media::time::Timebase;
 use crate::messages::{
-    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerEnd,
+    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, VideoMsg, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
 pub use crate::webrtc::Certificate;
@@ -34,6 +37,7 @@ use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
 use viewer_table::{Slot, ViewerTable};
+pub use transcoding::VideoMode;
 
 /// When nothing waits for anything: wake this often all the same, to show the watchdog life.
 const IDLE_WAKE: Duration = Duration::from_secs(1);
@@ -78,6 +82,11 @@ pub enum EngineOutput {
         /// The message.
         message: TranscodeMsg,
     },
+    /// Work for the video transcoders.
+    TranscodeVideo {
+        /// The message.
+        message: VideoMsg,
+    },
     /// Nothing more until input or this moment.
     Timeout(Instant),
 }
@@ -89,6 +98,8 @@ enum Timer {
     Viewer(ViewerId),
     /// A publisher that another would replace.
     Question(PublisherId),
+    /// A publish's video transcoding.
+    Video(PublisherId),
     Drain,
 }
 
@@ -127,6 +138,7 @@ pub struct Engine {
     /// When the oldest live picture in the batch was received.
     batch_oldest: Option<Instant>,
     counters: Arc<CoreCounters>,
+    video_mode: VideoMode,
     draining: bool,
     drained_told: bool,
 }
@@ -160,6 +172,7 @@ impl Engine {
             batch: SendBatch::default(),
             batch_oldest: None,
             counters,
+            video_mode: VideoMode::default(),
             draining: false,
             drained_told: false,
         })
@@ -212,6 +225,8 @@ impl Engine {
             CoreMsg::RemoveViewer { viewer } => self.remove_viewer(viewer, ViewerEnd::Left, now),
             CoreMsg::LinkRoom { room, to } => self.link_room(room, to),
             CoreMsg::UnlinkRoom { room, to } => self.unlink_room(room, to),
+            CoreMsg::BindViewer { viewer, rendition } => self.bind_viewer(viewer, rendition),
+            CoreMsg::KeyframeWanted { room } => self.keyframe_wanted(room, now),
             CoreMsg::Drain { deadline } => self.drain(deadline, now),
             CoreMsg::Datagram { from, to, data } => self.handle_datagram(from, to, &data, now),
         }
@@ -231,7 +246,7 @@ impl Engine {
     }
 
     /// Takes what a transcode worker made.
-    pub fn handle_transcoded(&mut self, reply: TranscodeReply, now: Instant) {
+    pub fn handle_transcoded(&mut self, reply: TranscodeReply, _now: Instant) {
         match reply {
             TranscodeReply::Packet {
                 publisher,
@@ -242,7 +257,7 @@ impl Engine {
                 self.push_audio(publisher, pts, data, received);
             }
             TranscodeReply::Unplayable { publisher, text } => {
-                self.audio_unplayable(publisher, text, now);
+                self.audio_unplayable(publisher, text);
             }
         }
     }
@@ -281,6 +296,7 @@ impl Engine {
                 Timer::Publisher(publisher) => self.publisher_timeout(publisher, now),
                 Timer::Viewer(viewer) => self.viewer_timeout(viewer, now),
                 Timer::Question(publisher) => self.question_unanswered(publisher),
+                Timer::Video(publisher) => self.update_video(publisher, now),
                 Timer::Drain => self.close_everything(now),
             }
         }

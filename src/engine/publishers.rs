@@ -8,6 +8,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::guard::guarded;
+use super::safe_video::{SafeVideo, Whose};
+use super::transcoding::coded;
 use super::{Engine, EngineOutput, Timer, publish_end};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
 use crate::ingest::{Ingest, IngestOutput};
@@ -41,14 +43,18 @@ impl fmt::Debug for Publisher {
 }
 
 /// What it publishes, once accepted.
-struct Publish {
-    room: RoomId,
-    name: RoomName,
-    epoch: Epoch,
+pub(super) struct Publish {
+    pub(super) room: RoomId,
+    pub(super) name: RoomName,
+    pub(super) epoch: Epoch,
     ingest: Ingest,
     video: Packetizer,
     audio: Packetizer,
-    info: StreamInfo,
+    pub(super) info: StreamInfo,
+    /// What is made of its video where browsers cannot play it.
+    pub(super) safe: SafeVideo,
+    /// Why its viewers have no picture, as control knows it.
+    pub(super) told_trouble: Option<String>,
     /// How its audio is coded.
     audio_config: Option<AudioConfig>,
     /// Whether its audio is being transcoded.
@@ -119,9 +125,14 @@ impl Engine {
         links: &[CoreId],
         now: Instant,
     ) {
-        let timebase = self.timebase;
+        let (timebase, core) = (self.timebase, self.core);
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
+        };
+        let whose = Whose {
+            core,
+            publisher,
+            name: name.clone(),
         };
         state.publish = Some(Publish {
             room,
@@ -131,14 +142,16 @@ impl Engine {
             video: Packetizer::new(TrackKind::Video, epoch),
             audio: Packetizer::new(TrackKind::Audio, epoch),
             info: StreamInfo::default(),
+            safe: SafeVideo::new(whose, epoch),
+            told_trouble: None,
             audio_config: None,
             transcoding: false,
         });
         let room_state = self.room_entry(room);
         room_state.room.begin(epoch);
         room_state.publisher = Some(publisher);
-        let cursor = room_state.room.join();
-        room_state.links = links.iter().map(|&core| (core, cursor)).collect();
+        let feed = room_state.room.feed();
+        room_state.links = links.iter().map(|&core| (core, feed)).collect();
         self.with_session(publisher, |session| session.accept_publish(now));
     }
 
@@ -148,6 +161,7 @@ impl Engine {
             return;
         };
         state.dirty = false;
+        self.update_video(publisher, now);
         loop {
             let Some(state) = self.publishers.get_mut(&publisher) else {
                 return;
@@ -189,8 +203,10 @@ impl Engine {
         }
     }
 
-    /// Starts or stops a publish's audio transcoding as somebody listens or not.
+    /// Starts or stops a publish's audio transcoding as somebody listens or not; its video's with
+    /// the next turn.
     pub(super) fn update_transcoding(&mut self, publisher: PublisherId) {
+        self.mark_publisher(publisher);
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
@@ -241,7 +257,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn audio_unplayable(&mut self, publisher: PublisherId, text: String, now: Instant) {
+    pub(super) fn audio_unplayable(&mut self, publisher: PublisherId, text: String) {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
@@ -251,10 +267,10 @@ impl Engine {
         if !publish.info.advice.contains(&text) {
             publish.info.advice.push(text);
         }
-        self.tell_stream_info(publisher, now);
+        self.tell_stream_info(publisher);
     }
 
-    fn publish_mut(&mut self, publisher: PublisherId) -> Option<&mut Publish> {
+    pub(super) fn publish_mut(&mut self, publisher: PublisherId) -> Option<&mut Publish> {
         self.publishers.get_mut(&publisher)?.publish.as_mut()
     }
 
@@ -319,7 +335,15 @@ impl Engine {
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
         };
-        let Some(publish) = state.publish.take() else {
+        if state.publish.is_none() {
+            return;
+        }
+        self.stop_video(publisher);
+        let Some(publish) = self
+            .publishers
+            .get_mut(&publisher)
+            .and_then(|state| state.publish.take())
+        else {
             return;
         };
         if publish.transcoding {
@@ -377,6 +401,9 @@ impl Engine {
             }
             RtmpEvent::Metadata(metadata) => {
                 log::debug!("metadata publisher={publisher} {metadata:?}");
+                let (width, height) = (metadata.width, metadata.height);
+                let metadata = crate::ingest::Metadata::new(width, height, metadata.framerate);
+                self.ingest(publisher, now, |ingest| ingest.handle_metadata(metadata));
             }
             RtmpEvent::PublishFinished => self.publish_finished(publisher),
         }
@@ -400,18 +427,27 @@ impl Engine {
         }
     }
 
-    fn ingest_output(&mut self, publisher: PublisherId, output: IngestOutput, now: Instant) {
+    pub(super) fn ingest_output(
+        &mut self,
+        publisher: PublisherId,
+        output: IngestOutput,
+        now: Instant,
+    ) {
+        let mode = self.video_mode;
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
-        let room = publish.room;
+        let (room, is_safe) = (publish.room, mode.is_source_safe(&publish.info));
         match output {
             IngestOutput::Video(frame) => {
+                publish.video.set_safe(is_safe);
                 if let Some(set) = publish.video.video(&frame) {
                     self.push_frame(room, Arc::new(set));
                 }
+                self.video_coded(publisher, coded(&frame), now);
             }
-            IngestOutput::VideoConfig(_) | IngestOutput::Coded(_) => {}
+            IngestOutput::VideoConfig(config) => self.video_configured(publisher, config),
+            IngestOutput::Coded(frame) => self.video_coded(publisher, frame, now),
             IngestOutput::AudioConfig(config) => {
                 let open = publish.transcoding;
                 publish.audio_config = Some(config.clone());
@@ -437,19 +473,11 @@ impl Engine {
             }
             IngestOutput::Info(info) => {
                 publish.info = info;
-                self.tell_stream_info(publisher, now);
+                self.tell_stream_info(publisher);
             }
             IngestOutput::Warning(warning) => {
                 log::warn!("{warning} room={}", publish.name);
             }
         }
-    }
-
-    fn tell_stream_info(&mut self, publisher: PublisherId, _now: Instant) {
-        let Some(publish) = self.publish_mut(publisher) else {
-            return;
-        };
-        let (room, epoch, info) = (publish.room, publish.epoch, publish.info.clone());
-        self.control(ControlMsg::StreamChanged { room, epoch, info });
     }
 }

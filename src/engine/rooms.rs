@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Engine, EngineOutput, Slot};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, ViewerId};
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::messages::MediaMsg;
-use crate::room::{Cursor, Room};
+use crate::room::{Feed, Room};
 
 /// A room on this core. Kept while it is published here or watched from here.
 #[derive(Debug)]
@@ -18,7 +19,9 @@ pub(super) struct RoomState {
     /// This core's viewers.
     pub(super) viewers: BTreeMap<ViewerId, Slot>,
     /// Cores with viewers of it, while it is published here.
-    pub(super) links: BTreeMap<CoreId, Cursor>,
+    pub(super) links: BTreeMap<CoreId, Feed>,
+    /// When a keyframe was last asked of another core.
+    pub(super) keyframe_wanted: Option<Instant>,
     /// Who is served first, so that nobody is always the last.
     first: Option<ViewerId>,
 }
@@ -30,6 +33,7 @@ impl RoomState {
             publisher: None,
             viewers: BTreeMap::new(),
             links: BTreeMap::new(),
+            keyframe_wanted: None,
             first: None,
         }
     }
@@ -102,8 +106,8 @@ impl Engine {
         let Some(publisher) = state.publisher else {
             return;
         };
-        let cursor = state.room.join();
-        state.links.entry(to).or_insert(cursor);
+        let feed = state.room.feed();
+        state.links.entry(to).or_insert(feed);
         self.feed_links(room);
         self.update_transcoding(publisher);
     }
@@ -137,16 +141,10 @@ impl Engine {
         let Some(state) = self.rooms.get_mut(&room) else {
             return;
         };
-        for (&to, cursor) in &mut state.links {
-            for track in [TrackKind::Video, TrackKind::Audio] {
-                while let Some(delivery) = state.room.next(cursor, track) {
-                    cursor.advance(&delivery.frame);
-                    let message = MediaMsg::Frame {
-                        room,
-                        frame: delivery.frame,
-                    };
-                    self.outputs.push_back(EngineOutput::Media { to, message });
-                }
+        for (&to, feed) in &mut state.links {
+            while let Some(frame) = state.room.next_for(feed) {
+                let message = MediaMsg::Frame { room, frame };
+                self.outputs.push_back(EngineOutput::Media { to, message });
             }
         }
     }

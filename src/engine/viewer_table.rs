@@ -47,6 +47,12 @@ impl ViewerTable {
         self.at_mut(slot)
     }
 
+    /// The viewer with an id, to look at.
+    pub(super) fn get(&self, id: ViewerId) -> Option<&ViewerState> {
+        let slot = self.by_id.get(&id)?;
+        self.slots.get(slot.0)?.as_deref()
+    }
+
     /// The viewer in a slot.
     pub(super) fn at_mut(&mut self, slot: Slot) -> Option<&mut ViewerState> {
         self.slots.get_mut(slot.0)?.as_deref_mut()

@@ -8,11 +8,15 @@ use std::time::Instant;
 use super::guard::guarded;
 use super::{Engine, Slot, Timer};
 use crate::ids::{RoomId, RoomName, ViewerId};
-use crate::media::frame::{FrameSet, TrackKind};
+use crate::media::frame::{FrameSet, Rendition, TrackKind};
 use crate::messages::{ControlMsg, ViewerBegin, ViewerEnd};
 use crate::metrics::CoreCounters;
 use crate::room::Cursor;
 use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput, ViewerStats};
+
+/// What a viewer without H.264 is told.
+const HEARS_ONLY: &str = "sound only: this player offered no H.264 video with packetization-mode 1; \
+     use a browser with H.264, or ask for video";
 
 /// One viewer and how far it has got.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(super) struct ViewerState {
     cursor: Cursor,
     /// Whether media flows: connected, and heard of lately.
     live: bool,
+    /// Whether it ever was: what it plays is settled.
+    connected: bool,
     /// The video frame that is partly sent.
     pending: Option<Arc<FrameSet>>,
     /// What the core's counters know of it already.
@@ -38,6 +44,12 @@ pub(super) struct ViewerState {
 }
 
 impl ViewerState {
+    /// Whether it takes a rendition of the video: is bound to it, and may take video at all.
+    pub(super) fn takes(&self, rendition: Rendition) -> bool {
+        let listens_only = self.connected && !self.viewer.plays(TrackKind::Video);
+        self.cursor.target() == rendition && !listens_only
+    }
+
     /// Puts it into the queue of those to serve, once: something was done to its session.
     pub(super) fn mark(&mut self, queue: &mut VecDeque<Slot>) {
         self.session_due = true;
@@ -90,7 +102,7 @@ impl Engine {
         };
         self.demux.register(viewer.ufrag(), id);
         let room = self.room_entry(join.room);
-        let cursor = room.room.join();
+        let cursor = room.room.join(Rendition::default());
         let publisher = room.publisher;
         let slot = self.viewers.insert(id, |slot| ViewerState {
             id,
@@ -99,6 +111,7 @@ impl Engine {
             room: join.room,
             cursor,
             live: false,
+            connected: false,
             pending: None,
             counted: ViewerStats::default(),
             queued: false,
@@ -112,10 +125,26 @@ impl Engine {
         if let Some(publisher) = publisher {
             self.update_transcoding(publisher);
         }
+        self.keyframe_wanted(join.room, now);
         self.control(ControlMsg::ViewerSdp {
             viewer: id,
             sdp: Ok(sdp),
         });
+    }
+
+    /// Binds a viewer to another rendition.
+    pub(super) fn bind_viewer(&mut self, id: ViewerId, rendition: Rendition) {
+        let Some(state) = self.viewers.get_mut(id) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(&state.room) else {
+            return;
+        };
+        room.room.rebind(&mut state.cursor, rendition);
+        state.mark(&mut self.dirty_viewers);
+        if let Some(publisher) = room.publisher {
+            self.update_transcoding(publisher);
+        }
     }
 
     fn negotiate(&mut self, join: &Join, now: Instant) -> Result<(Viewer, String), ViewerError> {
@@ -250,11 +279,7 @@ impl Engine {
             state.viewer.send(&delivery.frame, now, &mut self.batch);
             state.cursor.advance(&delivery.frame);
         }
-        let live_edge = room
-            .room
-            .ring(TrackKind::Video)
-            .newest()
-            .map(|frame| frame.number);
+        let live_edge = room.room.live_edge(&state.cursor);
         loop {
             if self.batch.is_full() {
                 state.mark_media(&mut self.dirty_viewers);
@@ -314,12 +339,16 @@ impl Engine {
         };
         match event {
             ViewerEvent::Connected => {
-                state.live = true;
+                (state.live, state.connected) = (true, true);
                 if let Some(room) = self.rooms.get(&state.room) {
-                    state.cursor = room.room.join();
+                    room.room.rejoin(&mut state.cursor);
                 }
                 state.mark(&mut self.dirty_viewers);
+                let plays_video = state.viewer.plays(TrackKind::Video);
                 self.control(ControlMsg::ViewerConnected { viewer: id });
+                if !plays_video {
+                    self.viewer_hears_only(id);
+                }
             }
             ViewerEvent::Silent => {
                 log::debug!("viewer is silent, media stops viewer={id}");
@@ -329,18 +358,35 @@ impl Engine {
             ViewerEvent::Back => {
                 state.live = true;
                 if let Some(room) = self.rooms.get(&state.room) {
-                    state.cursor = room.room.join();
+                    room.room.rejoin(&mut state.cursor);
                 }
                 state.mark(&mut self.dirty_viewers);
             }
             ViewerEvent::KeyframeWanted => {
-                // RTMP has no keyframe request: the newest cached one is all there is.
+                // It goes on at the newest cached one, at once; a transcoder makes a new one.
                 state.cursor.await_key();
                 state.pending = None;
                 state.mark(&mut self.dirty_viewers);
+                let room = state.room;
+                self.keyframe_wanted(room, now);
             }
             ViewerEvent::Resend { track, sequence } => self.resend(id, track, sequence, now),
             ViewerEvent::Ended(reason) => self.forget_viewer(id, reason),
+        }
+    }
+
+    /// Its SDP has no H.264 that we could send: it gets the sound.
+    fn viewer_hears_only(&mut self, id: ViewerId) {
+        self.counters.viewers_without_video.inc();
+        log::info!("viewer takes no H.264 and gets sound only viewer={id}");
+        self.control(ControlMsg::ViewerComplaint {
+            viewer: id,
+            text: HEARS_ONLY.to_owned(),
+        });
+        let state = self.viewers.get(id);
+        let room = state.and_then(|state| self.rooms.get(&state.room));
+        if let Some(publisher) = room.and_then(|room| room.publisher) {
+            self.update_transcoding(publisher);
         }
     }
 
@@ -351,7 +397,7 @@ impl Engine {
         let Some(room) = self.rooms.get(&state.room) else {
             return;
         };
-        let Some((frame, packet)) = room.room.ring(track).packet(sequence) else {
+        let Some((frame, packet)) = room.room.packet(track, sequence) else {
             self.counters.resend_misses.inc();
             return;
         };

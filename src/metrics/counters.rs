@@ -160,6 +160,7 @@ counters! {
     CoreCounters {
         viewers: VIEWERS "",
         viewers_connected: VIEWERS_CONNECTED "",
+        viewers_without_video: VIEWERS_WITHOUT_VIDEO "",
         publishers: PUBLISHERS "",
         rooms: ROOMS "",
         rtmp_connections: RTMP_CONNECTIONS "",

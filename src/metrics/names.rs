@@ -65,6 +65,8 @@ metrics! {
         "Viewers' sessions on a core, connected or not.";
     VIEWERS_CONNECTED = Gauge "rtmpeer_viewers_connected":
         "Viewers that media flows to.";
+    VIEWERS_WITHOUT_VIDEO = Counter "rtmpeer_viewers_without_video_total":
+        "Viewers whose player offered no H.264: they got sound only.";
     PUBLISHERS = Gauge "rtmpeer_publishers":
         "RTMP connections that publish.";
     ROOMS = Gauge "rtmpeer_rooms":

@@ -354,6 +354,9 @@ impl CoreLoop {
                 EngineOutput::Transcode { publisher, message } => {
                     self.post_transcode(publisher, message);
                 }
+                EngineOutput::TranscodeVideo { message } => {
+                    log::trace!("no video transcoder yet: {message:?}");
+                }
                 EngineOutput::Timeout(deadline) => break deadline,
             }
         };

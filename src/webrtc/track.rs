@@ -326,7 +326,7 @@ mod tests {
 
     use super::*;
     use crate::ids::Epoch;
-    use crate::media::frame::FrameSetHead;
+    use crate::media::frame::{FrameSetHead, Rendition};
     use crate::webrtc::rtp::RtpPacket;
     use crate::webrtc::srtp::{SrtpKeys, SrtpProfile, SrtpReceiver};
 
@@ -383,6 +383,8 @@ mod tests {
     fn frame(number: u64) -> FrameSet {
         let head = FrameSetHead {
             track: TrackKind::Video,
+            rendition: Rendition::of_number(number),
+            safe: true,
             epoch: Epoch(0),
             number,
             first_sequence: number * 3,

@@ -170,6 +170,8 @@ impl World {
             | CoreMsg::ViewerAnswer { .. }
             | CoreMsg::AddCandidate { .. }
             | CoreMsg::RemoveViewer { .. }
+            | CoreMsg::BindViewer { .. }
+            | CoreMsg::KeyframeWanted { .. }
             | CoreMsg::Drain { .. }
             | CoreMsg::Datagram { .. } => {}
         }
