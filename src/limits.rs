@@ -278,6 +278,9 @@ pub const VIDEO_READ_BYTES_PER_TURN: usize = 256 * 1_024;
 pub const VIDEO_CHILD_MEMORY_BYTES_MAX: u64 = 4 * 1_024 * 1_024 * 1_024;
 /// CPU time that a child may use without giving a picture; renewed while it gives some.
 pub const VIDEO_CHILD_CPU_ALLOWANCE: Duration = Duration::from_secs(60);
+/// Threads of each kind in a child, where there are as many CPUs: each reserves memory, and more
+/// make a picture no sooner.
+pub const VIDEO_CHILD_THREADS_MAX: usize = 8;
 /// Files that a child may have open: its three pipes, and its libraries while they load.
 pub const VIDEO_CHILD_FILES_MAX: u64 = 64;
 /// How much a child gives way to others (`nice(2)`): the server's own loops come first.

@@ -21,7 +21,8 @@ use bytes::Bytes;
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
 use crate::media::time::Timebase;
 use crate::messages::{
-    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerEnd,
+    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, VideoMsg,
+    VideoReply, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
 pub use crate::webrtc::Certificate;
@@ -75,6 +76,11 @@ pub enum EngineOutput {
         publisher: PublisherId,
         /// The message.
         message: TranscodeMsg,
+    },
+    /// Work for the video transcoder.
+    TranscodeVideo {
+        /// The message.
+        message: VideoMsg,
     },
     /// Nothing more until input or this moment.
     Timeout(Instant),
@@ -239,6 +245,9 @@ impl Engine {
             }
         }
     }
+
+    /// Takes what the video transcoder made, or says.
+    pub fn handle_video_reply(&mut self, _reply: VideoReply, _now: Instant) {}
 
     /// Takes one datagram from the socket.
     pub fn handle_datagram(

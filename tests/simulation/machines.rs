@@ -101,7 +101,8 @@ impl World {
                 | EngineOutput::Control(_)
                 | EngineOutput::Core { .. }
                 | EngineOutput::Media { .. }
-                | EngineOutput::Transcode { .. }) => {
+                | EngineOutput::Transcode { .. }
+                | EngineOutput::TranscodeVideo { .. }) => {
                     outputs += 1;
                     assert!(outputs <= OUTPUTS_PER_TURN_MAX, "outputs pile up");
                     self.core_output(index, other);
@@ -180,6 +181,8 @@ impl World {
                 publisher: _,
                 message,
             } => self.post_transcode(message),
+            // There is no ffmpeg in the simulation.
+            EngineOutput::TranscodeVideo { .. } => {}
             EngineOutput::Datagrams | EngineOutput::Timeout(_) => unreachable!(),
         }
     }

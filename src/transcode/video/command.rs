@@ -48,6 +48,7 @@ pub fn arguments(
         all.add("-c:v flashsv2");
     }
     all.add("-i pipe:0 -map 0:v:0 -fps_mode passthrough");
+    all.pair("-filter_threads", settings.threads.to_string());
     all.pair("-vf", filters(settings, config));
     encoder(&mut all, settings);
     let bit_rate = output_bit_rate(settings, config, bit_rate).to_string();
@@ -158,6 +159,7 @@ fn encoder(all: &mut Arguments, settings: &VideoSettings) {
         VideoEncoder::X264 => {
             all.pair("-preset", settings.preset.clone());
             all.add("-tune zerolatency -pix_fmt yuv420p");
+            all.pair("-threads", settings.threads.to_string());
             all.pair(
                 "-x264-params",
                 format!("scenecut=0:keyint={KEYFRAMES_NEVER}"),

@@ -103,6 +103,8 @@ pub struct VideoSettings {
     pub keyframe_interval: Duration,
     /// Most streams at once.
     pub max_transcodes: usize,
+    /// CPUs that the encoder and the filters may count on.
+    pub threads: usize,
 }
 
 impl Default for VideoSettings {
@@ -117,6 +119,7 @@ impl Default for VideoSettings {
             frame_rate_max: 60,
             keyframe_interval: Duration::from_secs(2),
             max_transcodes: 4,
+            threads: 2,
         }
     }
 }

@@ -1,0 +1,334 @@
+//! The video transcoder with the real ffmpeg: exact times, no reordering, keyframes on request,
+//! frames that are only decoded, and children that die, hang or write nonsense.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may stop where it stands"
+)]
+
+#[path = "kit/video.rs"]
+mod video;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rtmpeer::media::avc::{NalHeader, SliceHeader};
+use rtmpeer::media::frame::VideoFrame;
+use rtmpeer::messages::{VideoMsg, VideoReply};
+use rtmpeer::runtime::now;
+use rtmpeer::transcode::video::VideoSettings;
+
+use video::{KitVideo, PUBLISHER, SourceVideo, b_frames};
+
+/// Longest wait for what must happen, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// After this long without a frame there will be none.
+const QUIET: Duration = Duration::from_secs(2);
+
+#[test]
+fn every_frame_comes_out_at_its_time_and_in_order() {
+    let source = b_frames();
+    let video = KitVideo::start(VideoSettings::default());
+    video.open(&source);
+    for frame in &source.frames {
+        video.frame(frame, false);
+    }
+    let frames = video.frames(QUIET);
+    // Some are still in the decoder, since the input goes on: as many as it reorders.
+    let mut expected: Vec<_> = source.frames.iter().map(|frame| frame.pts).collect();
+    expected.sort_unstable();
+    let times: Vec<_> = frames.iter().map(|frame| frame.pts).collect();
+    assert!(expected.len() - times.len() <= 3, "{} frames", times.len());
+    assert_eq!(times, expected[..times.len()]);
+    for frame in &frames {
+        assert_eq!(frame.dts, frame.pts);
+        assert!(!is_bidirectional(frame));
+        assert_eq!(frame.key, frame.parameter_sets.is_some());
+    }
+    let keys: Vec<_> = frames.iter().filter(|frame| frame.key).map(|frame| frame.pts.as_millis() - frames[0].pts.as_millis()).collect();
+    assert_eq!(keys, [0, 2_000]);
+}
+
+#[test]
+fn a_frame_tells_when_its_source_was_received() {
+    let source = b_frames();
+    let video = KitVideo::start(VideoSettings::default());
+    let before = now();
+    video.open(&source);
+    for frame in &source.frames {
+        video.frame(frame, false);
+    }
+    let after = now();
+    let frames = video.frames(QUIET);
+    assert!(frames.len() > 100);
+    assert!(frames.iter().all(|frame| (before..=after).contains(&frame.received)));
+    let received: Vec<_> = frames.iter().filter(|frame| !frame.key).map(|frame| frame.received).collect();
+    assert!(received.windows(2).any(|pair| pair[0] < pair[1]));
+}
+
+#[test]
+fn cached_frames_are_only_decoded_and_what_follows_begins_with_a_keyframe() {
+    let source = b_frames();
+    let video = KitVideo::start(VideoSettings::default());
+    video.open(&source);
+    for (index, frame) in source.frames.iter().enumerate() {
+        video.frame(frame, index < 50);
+    }
+    let frames = video.frames(QUIET);
+    assert!(frames[0].key);
+    let mut expected: Vec<_> = source.frames[50..].iter().map(|frame| frame.pts).collect();
+    expected.sort_unstable();
+    let times: Vec<_> = frames.iter().map(|frame| frame.pts).collect();
+    assert_eq!(times, expected[..times.len()]);
+    assert!(times.len() >= expected.len() - 3);
+}
+
+#[test]
+fn a_requested_keyframe_comes_before_the_next_regular_one() {
+    let source = b_frames();
+    let video = KitVideo::start(VideoSettings::default());
+    video.open(&source);
+    let mut frames = feed(&video, &source, 0..30, &mut |_| {});
+    // Keyframes are not made more often than twice a second.
+    let first = now();
+    while now() < first + Duration::from_millis(600) {
+        frames.extend(video.frames(Duration::from_millis(50)));
+    }
+    for _ in 0..3 {
+        video.send(VideoMsg::Keyframe { publisher: PUBLISHER });
+    }
+    frames.extend(feed(&video, &source, 30..60, &mut |_| {}));
+    frames.extend(video.frames(QUIET));
+    let keys: Vec<_> = frames.iter().filter(|frame| frame.key).collect();
+    assert_eq!(keys.len(), 2, "the first and the requested one");
+    assert_eq!(keys[1].pts, source.frames[30].pts);
+}
+
+#[test]
+fn a_killed_child_is_restarted_from_the_cached_frames() {
+    let source = b_frames();
+    let program = own_ffmpeg("kill");
+    let video = KitVideo::start(settings(&program));
+    video.open(&source);
+    feed(&video, &source, 0..60, &mut |_| {});
+    signal(child_of(&program), "KILL");
+    let killed = now();
+    await_restart(&video);
+    assert!(killed.elapsed() < PATIENCE);
+    let frames = feed(&video, &source, 0..120, &mut |_| {});
+    let frames: Vec<_> = frames.into_iter().chain(video.frames(QUIET)).collect();
+    assert!(frames.iter().any(|frame| frame.key));
+    assert!(frames.len() >= 117, "{} frames", frames.len());
+    assert_eq!(video.counters.restarts.get(), 1);
+}
+
+#[test]
+fn a_stopped_child_is_killed_and_restarted() {
+    let source = b_frames();
+    let program = own_ffmpeg("stop");
+    let video = KitVideo::start(settings(&program));
+    video.open(&source);
+    feed(&video, &source, 0..30, &mut |_| {});
+    let child = child_of(&program);
+    signal(child, "STOP");
+    feed(&video, &source, 30..60, &mut |_| {});
+    await_restart(&video);
+    wait_until("the stopped child is gone", || !alive(child));
+    assert_ne!(child_of(&program), child);
+}
+
+#[test]
+fn a_program_that_prints_garbage_is_given_up_with_words() {
+    let program = script("garbage", "head -c 100000 /dev/urandom; sleep 60");
+    let video = KitVideo::start(settings(&program));
+    video.open(&b_frames());
+    let mut restarts = 0;
+    let text = loop {
+        match video.reply(PATIENCE).expect("a verdict") {
+            VideoReply::Restart { .. } => restarts += 1,
+            VideoReply::Failed { text, retry_after, .. } => {
+                assert!(retry_after.is_some());
+                break text;
+            }
+            VideoReply::Frame { .. } => panic!("no frame can come of it"),
+        }
+    };
+    assert_eq!(restarts, 5);
+    assert!(text.contains("failed 5 times"), "{text}");
+    assert!(text.contains("not FLV"), "{text}");
+    assert!(children_of(&program).is_empty());
+}
+
+#[test]
+fn a_missing_program_is_told_with_what_to_do() {
+    let video = KitVideo::start(VideoSettings {
+        ffmpeg: "no-such-ffmpeg".into(),
+        ..VideoSettings::default()
+    });
+    video.open(&b_frames());
+    let Some(VideoReply::Failed { text, .. }) = video.reply(PATIENCE) else {
+        panic!("it must fail");
+    };
+    assert!(text.contains("apt install ffmpeg"), "{text}");
+}
+
+#[test]
+fn an_encoder_that_ffmpeg_lacks_is_told_at_once() {
+    let program = script("encoder", "echo \"Unknown encoder 'libx264'\" >&2; exit 1");
+    let video = KitVideo::start(settings(&program));
+    video.open(&b_frames());
+    let Some(VideoReply::Failed { text, .. }) = video.reply(PATIENCE) else {
+        panic!("it must fail");
+    };
+    assert!(text.contains("no encoder libx264"), "{text}");
+}
+
+#[test]
+fn a_closed_stream_has_no_child() {
+    let source = b_frames();
+    let program = own_ffmpeg("close");
+    let video = KitVideo::start(settings(&program));
+    video.open(&source);
+    feed(&video, &source, 0..30, &mut |_| {});
+    let child = child_of(&program);
+    video.send(VideoMsg::Close { publisher: PUBLISHER });
+    wait_until("the child is gone", || !alive(child));
+}
+
+#[test]
+fn children_are_contained() {
+    let program = script(
+        "contained",
+        "exec >/dev/null; env >&2; ls -l /proc/self/fd >&2; cat /proc/self/limits >&2; \
+         cat /proc/net/dev >&2; sleep 60",
+    );
+    let _open = fs::File::open("/dev/zero").unwrap();
+    let video = KitVideo::start(settings(&program));
+    video.open(&b_frames());
+    wait_until("it runs", || !children_of(&program).is_empty());
+    let child = child_of(&program);
+    let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    let group = fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+    let fields: Vec<&str> = group.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    assert_eq!(fields[2], child.to_string(), "a group of its own");
+    assert_eq!(fields[16], "5", "niceness");
+    wait_until("it has closed its output", || video.counters.restarts.get() > 0);
+    let environment = fs::read_to_string(format!("/proc/{child}/environ")).unwrap_or_default();
+    assert!(environment.split('\0').all(|pair| pair.is_empty() || pair.starts_with("PATH=") || pair.starts_with("PWD=") ), "{environment}");
+}
+
+/// Feeds frames as fast as they are taken, and gathers what comes meanwhile.
+fn feed(
+    video: &KitVideo,
+    source: &SourceVideo,
+    range: std::ops::Range<usize>,
+    each: &mut dyn FnMut(usize),
+) -> Vec<VideoFrame> {
+    let count = range.len();
+    for index in range {
+        each(index);
+        video.frame(&source.frames[index], false);
+    }
+    let mut frames = Vec::new();
+    while frames.len() + 3 < count {
+        match video.reply(Duration::from_secs(3)) {
+            Some(VideoReply::Frame { frame, .. }) => frames.push(frame),
+            Some(_) | None => break,
+        }
+    }
+    frames
+}
+
+fn await_restart(video: &KitVideo) {
+    let deadline = now() + PATIENCE;
+    while now() < deadline {
+        if let Some(VideoReply::Restart { .. }) = video.reply(PATIENCE) {
+            return;
+        }
+    }
+    panic!("no restart was asked for");
+}
+
+fn is_bidirectional(frame: &VideoFrame) -> bool {
+    frame.nal_units.iter().any(|range| {
+        let unit = &frame.data[range.clone()];
+        NalHeader::parse(unit[0]).unwrap();
+        SliceHeader::parse(unit).is_ok_and(|slice| slice.bidirectional)
+    })
+}
+
+fn settings(program: &Path) -> VideoSettings {
+    VideoSettings {
+        ffmpeg: program.display().to_string(),
+        ..VideoSettings::default()
+    }
+}
+
+/// The real ffmpeg by a name of its own, so that a test knows its child.
+fn own_ffmpeg(name: &str) -> PathBuf {
+    let found = Command::new("sh").args(["-c", "command -v ffmpeg"]).output().unwrap();
+    let real = String::from_utf8(found.stdout).unwrap();
+    let link = scratch(name);
+    symlink(real.trim(), &link).unwrap();
+    link
+}
+
+fn script(name: &str, body: &str) -> PathBuf {
+    let path = scratch(name);
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("ffmpeg-{name}"));
+    let _ = fs::remove_file(&path);
+    path
+}
+
+/// Processes that run a program.
+fn children_of(program: &Path) -> Vec<u32> {
+    let program = program.display().to_string();
+    let runs = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.split('\0').take(2).any(|word| word == program) && alive(*pid)
+    };
+    let processes = fs::read_dir("/proc").unwrap();
+    processes
+        .filter_map(|entry| entry.unwrap().file_name().to_string_lossy().parse().ok())
+        .filter(runs)
+        .collect()
+}
+
+fn child_of(program: &Path) -> u32 {
+    wait_until("the child runs", || children_of(program).len() == 1);
+    children_of(program)[0]
+}
+
+fn alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.starts_with(" Z"))
+}
+
+fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline: Instant = now() + PATIENCE;
+    while !done() {
+        assert!(now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::yield_now();
+    }
+}
