@@ -17,16 +17,15 @@ use crate::engine::{Certificate, Engine, EngineConfig};
 use crate::ids::{CoreId, IdSource};
 use crate::limits::{
     CONTROL_MAILBOX_MESSAGES, CORE_MAILBOX_MESSAGES, MEDIA_MAILBOX_FRAMES, TRANSCODE_INBOX_UNITS,
-    VIDEO_CHILD_THREADS_MAX, VIDEO_MAILBOX_MESSAGES,
-    WEBHOOK_OUTBOX_EVENTS_MAX,
+    VIDEO_CHILD_THREADS_MAX, VIDEO_MAILBOX_MESSAGES, WEBHOOK_OUTBOX_EVENTS_MAX,
 };
 use crate::messages::{MediaMsg, TranscodeMsg};
 use crate::metrics::{CoreCounters, TranscodeCounters, VideoCounters, WebhookCounters};
 use crate::runtime::{
-    AllCounters, Clock, Containment, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
-    CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TranscodeLoop,
-    UdpSocket, VideoLoop, VideoLoopConfig, VideoMail, Watchdog, WebhookLoop, allowed_cpus, bind_udp_group, choose_cpus, interface_addresses, mailbox,
-    now, pin,
+    AllCounters, Clock, Containment, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop,
+    CoreLoopConfig, CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement,
+    Postbox, TranscodeLoop, UdpSocket, VideoLoop, VideoLoopConfig, VideoMail, Watchdog,
+    WebhookLoop, allowed_cpus, bind_udp_group, choose_cpus, interface_addresses, mailbox, now, pin,
 };
 use crate::transcode::AudioSettings;
 use crate::transcode::video::{VideoEncoder, VideoMode, VideoSettings};

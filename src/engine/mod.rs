@@ -21,8 +21,8 @@ use bytes::Bytes;
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
 use crate::media::time::Timebase;
 use crate::messages::{
-    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, VideoMsg,
-    VideoReply, ViewerEnd,
+    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, VideoMsg, VideoReply,
+    ViewerEnd,
 };
 use crate::metrics::CoreCounters;
 pub use crate::webrtc::Certificate;

@@ -91,7 +91,11 @@ impl ChildProcess {
             .process_group(0);
         contain(&mut command, containment);
         let mut process = command.spawn()?;
-        let taken = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+        let taken = (
+            process.stdin.take(),
+            process.stdout.take(),
+            process.stderr.take(),
+        );
         let (Some(stdin), Some(stdout), Some(stderr)) = taken else {
             return Err(ErrorKind::BrokenPipe.into());
         };
@@ -204,7 +208,10 @@ struct Fetters {
     memory_bytes: Option<u64>,
 }
 
-#[expect(unsafe_code, reason = "what a child may do is set between fork and exec")]
+#[expect(
+    unsafe_code,
+    reason = "what a child may do is set between fork and exec"
+)]
 fn contain(command: &mut Command, containment: &Containment) {
     let fetters = Fetters {
         parent: rustix::process::getpid().as_raw_nonzero().get(),

@@ -21,7 +21,9 @@ use crate::control::{Control, ControlOutput};
 use crate::ids::ConnId;
 use crate::limits::{DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, MESSAGES_PER_TURN};
 use crate::messages::ControlMsg;
-use crate::metrics::{ControlCounters, CoreCounters, Page, TranscodeCounters, VideoCounters, WebhookCounters};
+use crate::metrics::{
+    ControlCounters, CoreCounters, Page, TranscodeCounters, VideoCounters, WebhookCounters,
+};
 use crate::webhook::WebhookEvent;
 
 const DOORBELL: Token = super::core_loop::DOORBELL;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 
-use super::child::{ChildProcess, Containment, Piped, PipeTokens};
+use super::child::{ChildProcess, Containment, PipeTokens, Piped};
 use super::clock;
 use super::core_loop::{CoreMail, DOORBELL};
 use super::mailbox::{Doorbell, Mailbox, Postbox};

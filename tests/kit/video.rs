@@ -42,7 +42,13 @@ pub struct SourceVideo {
 
 /// 4 s of 320×180 at 30 fps: High profile, three B-frames with pyramid, keyframes 2 s apart.
 pub fn b_frames() -> SourceVideo {
-    source("b-frames", "320x180", 30, 4, "-x264-params keyint=60:min-keyint=60:scenecut=0")
+    source(
+        "b-frames",
+        "320x180",
+        30,
+        4,
+        "-x264-params keyint=60:min-keyint=60:scenecut=0",
+    )
 }
 
 /// H.264 as encoders at their defaults make it, with B-frames in a pyramid.
@@ -97,8 +103,26 @@ fn made(name: &str, size: &str, rate: u32, seconds: u32, options: &str) -> PathB
     let partial = folder.join(format!("{name}-{}.part", std::process::id()));
     let source = format!("testsrc2=size={size}:rate={rate}:duration={seconds}");
     let output = Command::new("ffmpeg")
-        .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-f", "lavfi", "-i", &source])
-        .args(["-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-bf", "3"])
+        .args([
+            "-hide_banner",
+            "-loglevel",
+            "error",
+            "-nostdin",
+            "-f",
+            "lavfi",
+            "-i",
+            &source,
+        ])
+        .args([
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-profile:v",
+            "high",
+            "-bf",
+            "3",
+        ])
         .args(["-b_strategy", "0", "-pix_fmt", "yuv420p"])
         .args(options.split_whitespace())
         .args(["-f", "flv", "-y"])
@@ -106,7 +130,11 @@ fn made(name: &str, size: &str, rate: u32, seconds: u32, options: &str) -> PathB
         .stdout(Stdio::null())
         .output()
         .expect("these tests need ffmpeg: apt install ffmpeg");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     fs::rename(&partial, &path).unwrap();
     path
 }
@@ -171,7 +199,10 @@ impl KitVideo {
     pub fn frame(&self, frame: &CodedFrame, decode_only: bool) {
         self.send(VideoMsg::Frame {
             publisher: PUBLISHER,
-            frame: CodedFrame { received: now(), ..frame.clone() },
+            frame: CodedFrame {
+                received: now(),
+                ..frame.clone()
+            },
             decode_only,
         });
     }

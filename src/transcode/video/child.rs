@@ -105,9 +105,8 @@ impl Child {
     /// and one of them may have come before. A frame from long before is none of those, but begins
     /// another timeline.
     pub(super) fn had(&self, frame: &CodedFrame) -> bool {
-        self.last_dts.is_some_and(|last| {
-            frame.dts <= last && last.minus(frame.dts) < REPEATED_MAX
-        })
+        self.last_dts
+            .is_some_and(|last| frame.dts <= last && last.minus(frame.dts) < REPEATED_MAX)
     }
 
     /// Takes the next frame.
@@ -152,8 +151,7 @@ impl Child {
 
     /// When too much waits, leaves out all of it but what the child has begun to read.
     fn drop_stale(&mut self, next: &CodedFrame, now: Instant) -> u64 {
-        let too_much =
-            self.queue_bytes.saturating_add(next.data.len()) > VIDEO_INPUT_BYTES_MAX;
+        let too_much = self.queue_bytes.saturating_add(next.data.len()) > VIDEO_INPUT_BYTES_MAX;
         // Cached frames are late from the start: only those to be shown have an age.
         let oldest = self.queue.iter().find(|waiting| waiting.encoded.is_some());
         let too_old = oldest.is_some_and(|waiting| {
@@ -163,7 +161,11 @@ impl Child {
             return 0;
         }
         self.awaits_key = true;
-        let kept = self.queue.iter().take_while(|waiting| waiting.begun).count();
+        let kept = self
+            .queue
+            .iter()
+            .take_while(|waiting| waiting.begun)
+            .count();
         let mut dropped = 0_u64;
         for waiting in self.queue.drain(kept..) {
             dropped = dropped.saturating_add(1);

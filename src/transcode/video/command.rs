@@ -133,9 +133,7 @@ fn selected(settings: &VideoSettings, config: &VideoConfig) -> String {
     }
     let apart = (1.0 / f64::from(cap.max(1)) - FRAME_RATE_SLACK).max(0.0);
     let forced = has_digit(BlockKind::ForceKey);
-    format!(
-        "{wanted}*gt(isnan(prev_selected_t)+gte(t-prev_selected_t,{apart:.4})+{forced},0)"
-    )
+    format!("{wanted}*gt(isnan(prev_selected_t)+gte(t-prev_selected_t,{apart:.4})+{forced},0)")
 }
 
 /// The expression that is true of a frame to make a keyframe of.

@@ -206,7 +206,9 @@ fn video(body: Bytes, dts_ms: u32) -> Result<Step, FlvReadError> {
         return Err(FlvReadError::Codec(first & 0x8f));
     }
     match packet_type {
-        0 => Ok(Step::Item(FlvItem::Config(body.slice(VIDEO_HEADER_BYTES..)))),
+        0 => Ok(Step::Item(FlvItem::Config(
+            body.slice(VIDEO_HEADER_BYTES..),
+        ))),
         1 => {
             // PTS minus DTS, a signed number of 24 bits.
             let composition_ms = i32::from_be_bytes([c2, c1, c0, 0]) >> 8;

@@ -16,8 +16,7 @@ use super::command::arguments;
 use super::{VideoMode, VideoSettings};
 use crate::ids::{CoreId, PublisherId, RoomName};
 use crate::limits::{
-    VIDEO_RESTART_WINDOW, VIDEO_RESTARTS_MAX, VIDEO_RETRY_AFTER_FAILURES,
-    VIDEO_RETRY_AFTER_REFUSAL,
+    VIDEO_RESTART_WINDOW, VIDEO_RESTARTS_MAX, VIDEO_RETRY_AFTER_FAILURES, VIDEO_RETRY_AFTER_REFUSAL,
 };
 use crate::media::avc::{DecoderConfig, NalHeader, NalType, NalUnits, SpsInfo};
 use crate::media::codec::{CodedFrame, VideoCodec, VideoConfig};
