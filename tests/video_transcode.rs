@@ -16,10 +16,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rtmpeer::media::avc::{NalHeader, SliceHeader};
+use rtmpeer::media::avc::{SliceHeader, SpsInfo};
+use rtmpeer::media::codec::{CodedFrame, VideoCodec};
 use rtmpeer::media::frame::VideoFrame;
+use rtmpeer::media::time::MediaTime;
 use rtmpeer::messages::{VideoMsg, VideoReply};
 use rtmpeer::runtime::now;
 use rtmpeer::transcode::video::VideoSettings;
@@ -41,8 +44,7 @@ fn every_frame_comes_out_at_its_time_and_in_order() {
     }
     let frames = video.frames(QUIET);
     // Some are still in the decoder, since the input goes on: as many as it reorders.
-    let mut expected: Vec<_> = source.frames.iter().map(|frame| frame.pts).collect();
-    expected.sort_unstable();
+    let expected = source.times();
     let times: Vec<_> = frames.iter().map(|frame| frame.pts).collect();
     assert!(expected.len() - times.len() <= 3, "{} frames", times.len());
     assert_eq!(times, expected[..times.len()]);
@@ -57,6 +59,126 @@ fn every_frame_comes_out_at_its_time_and_in_order() {
         .map(|frame| frame.pts.as_millis() - frames[0].pts.as_millis())
         .collect();
     assert_eq!(keys, [0, 2_000]);
+}
+
+#[test]
+fn every_codec_that_rtmp_carries_comes_out_as_h264() {
+    const X264: &str = "-c:v libx264 -preset ultrafast -bf 2";
+    const VPX: &str = "-deadline realtime -cpu-used 8";
+    const X265: &str = "-c:v libx265 -preset ultrafast -x265-params log-level=error:bframes=3";
+    for (codec, name, options) in [
+        (
+            VideoCodec::Avc,
+            "yuv444",
+            &*format!("{X264} -pix_fmt yuv444p"),
+        ),
+        (
+            VideoCodec::Avc,
+            "yuv422p10",
+            &format!("{X264} -pix_fmt yuv422p10le"),
+        ),
+        (
+            VideoCodec::Avc,
+            "interlaced",
+            &format!("{X264} -flags +ildct+ilme -pix_fmt yuv420p"),
+        ),
+        (
+            VideoCodec::Hevc,
+            "hevc10",
+            &format!("{X265} -pix_fmt yuv420p10le"),
+        ),
+        (VideoCodec::Av1, "av1", "-c:v libsvtav1 -preset 12"),
+        (VideoCodec::Vp9, "vp9", &format!("-c:v libvpx-vp9 {VPX}")),
+        (VideoCodec::Vp8, "vp8", &format!("-c:v libvpx {VPX}")),
+        (VideoCodec::SorensonH263, "flv1", "-c:v flv"),
+        (VideoCodec::ScreenVideo, "flashsv", "-c:v flashsv"),
+        (VideoCodec::ScreenVideo2, "flashsv2", "-c:v flashsv2"),
+    ] {
+        let mut source = video::source(codec, name, "176x144", 25, 2, &format!("{options} -g 25"));
+        // Not every sequence header tells it.
+        Arc::make_mut(&mut source.config).size = None;
+        assert_eq!(source.frames.len(), 50, "{name}");
+        let video = KitVideo::start(VideoSettings::default());
+        video.open(&source);
+        for frame in &source.frames {
+            video.frame(frame, false);
+        }
+        // The decoder and the deinterlacer keep some back, since the input goes on.
+        let mut expected = source.times();
+        expected.truncate(46);
+        let frames: Vec<_> = (0..46).map_while(|_| video.reply(PATIENCE)).collect();
+        let times: Vec<_> = frames.iter().filter_map(shown).collect();
+        assert_eq!(times, expected, "{name}");
+    }
+}
+
+fn shown(reply: &VideoReply) -> Option<MediaTime> {
+    match reply {
+        VideoReply::Frame { frame, .. } => Some(frame.pts),
+        VideoReply::Restart { .. } | VideoReply::Failed { .. } => None,
+    }
+}
+
+#[test]
+fn pixels_that_are_not_square_and_odd_sizes_become_what_browsers_show_right() {
+    let square = |source: &SourceVideo, settings| {
+        let video = KitVideo::start(settings);
+        video.open(source);
+        for frame in &source.frames {
+            video.frame(frame, false);
+        }
+        let Some(VideoReply::Frame { frame, .. }) = video.reply(PATIENCE) else {
+            panic!("no frame");
+        };
+        SpsInfo::parse(&frame.parameter_sets.unwrap().nal_units[0])
+            .unwrap()
+            .size
+    };
+    let x264 = "-c:v libx264 -preset ultrafast -bf 2";
+    let wide = format!("{x264} -pix_fmt yuv420p -vf setsar=16/11");
+    let wide = video::source(VideoCodec::Avc, "sar", "176x144", 25, 1, &wide);
+    assert_eq!(square(&wide, VideoSettings::default()), Some((256, 144)));
+    let odd = format!("{x264} -pix_fmt yuv444p");
+    let odd = video::source(VideoCodec::Avc, "odd", "177x145", 25, 1, &odd);
+    assert_eq!(square(&odd, VideoSettings::default()), Some((176, 144)));
+    let small = VideoSettings {
+        height_max: 90,
+        ..VideoSettings::default()
+    };
+    assert_eq!(square(&b_frames(), small.clone()), Some((160, 90)));
+    let upright = format!("{x264} -pix_fmt yuv420p");
+    let upright = video::source(VideoCodec::Avc, "upright", "180x320", 25, 1, &upright);
+    assert_eq!(square(&upright, small), Some((90, 160)));
+}
+
+#[test]
+fn another_picture_size_within_the_stream_is_followed() {
+    let source = b_frames();
+    let options = format!("{} -bsf:v dump_extra", video::X264_B_FRAMES);
+    let other = video::source(VideoCodec::Avc, "other", "160x120", 30, 2, &options);
+    let video = KitVideo::start(VideoSettings::default());
+    video.open(&source);
+    let first = feed(&video, &source, 0..60);
+    assert!(first.len() >= 57);
+    let end = source.frames[60].dts;
+    for frame in &other.frames {
+        let moved = CodedFrame {
+            pts: frame.pts.plus(end),
+            dts: frame.dts.plus(end),
+            ..frame.clone()
+        };
+        video.frame(&moved, false);
+    }
+    let frames: Vec<_> = (0..57).map_while(|_| video.reply(PATIENCE)).collect();
+    let sizes = frames.iter().filter_map(|reply| match reply {
+        VideoReply::Frame { frame, .. } => {
+            let sets = frame.parameter_sets.as_ref()?;
+            SpsInfo::parse(&sets.nal_units[0]).unwrap().size
+        }
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(sizes.last(), Some((160, 120)));
+    assert_eq!(video.counters.restarts.get(), 0);
 }
 
 #[test]
@@ -330,7 +452,6 @@ fn await_restart(video: &KitVideo) {
 fn is_bidirectional(frame: &VideoFrame) -> bool {
     frame.nal_units.iter().any(|range| {
         let unit = &frame.data[range.clone()];
-        NalHeader::parse(unit[0]).unwrap();
         SliceHeader::parse(unit).is_ok_and(|slice| slice.bidirectional)
     })
 }

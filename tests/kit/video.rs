@@ -8,7 +8,7 @@
 )]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -18,10 +18,8 @@ use bytes::Bytes;
 use mio::Poll;
 use rtmpeer::ids::{CoreId, PublisherId, RoomName};
 use rtmpeer::limits::{CORE_MAILBOX_MESSAGES, VIDEO_MAILBOX_MESSAGES};
-use rtmpeer::media::avc::DecoderConfig;
 use rtmpeer::media::codec::{CodedFrame, VideoCodec, VideoConfig};
-use rtmpeer::media::flv::VideoTag;
-use rtmpeer::media::flv::file::{TagKind, tags};
+use rtmpeer::media::flv::file::{Tag, TagKind, tags};
 use rtmpeer::media::frame::VideoFrame;
 use rtmpeer::media::time::MediaTime;
 use rtmpeer::messages::{VideoMsg, VideoReply};
@@ -40,103 +38,145 @@ pub struct SourceVideo {
     pub frames: Vec<CodedFrame>,
 }
 
-/// 4 s of 320×180 at 30 fps: High profile, three B-frames with pyramid, keyframes 2 s apart.
-pub fn b_frames() -> SourceVideo {
-    source(
-        "b-frames",
-        "320x180",
-        30,
-        4,
-        "-x264-params keyint=60:min-keyint=60:scenecut=0",
-    )
+impl SourceVideo {
+    /// When its frames are shown, in order.
+    pub fn times(&self) -> Vec<MediaTime> {
+        let mut times: Vec<_> = self.frames.iter().map(|frame| frame.pts).collect();
+        times.sort_unstable();
+        times
+    }
 }
 
-/// H.264 as encoders at their defaults make it, with B-frames in a pyramid.
-pub fn source(name: &str, size: &str, rate: u32, seconds: u32, options: &str) -> SourceVideo {
-    let path = made(name, size, rate, seconds, options);
-    let mut record = None;
-    let mut frames = Vec::new();
-    for tag in tags(Bytes::from(fs::read(&path).unwrap())).unwrap() {
-        if tag.kind != TagKind::Video {
-            continue;
-        }
-        match VideoTag::parse(&tag.payload).unwrap() {
-            VideoTag::AvcConfig { offset } => record = Some(tag.payload.slice(offset..)),
-            VideoTag::AvcAccessUnit {
-                offset,
-                composition_time_ms,
-            } => {
-                let dts = i64::from(tag.timestamp_ms);
-                frames.push(CodedFrame {
-                    pts: MediaTime::from_millis(dts + i64::from(composition_time_ms)),
-                    dts: MediaTime::from_millis(dts),
-                    key: tag.payload[0] >> 4 == 1,
-                    data: tag.payload.slice(offset..),
-                    received: now(),
-                });
-            }
-            _ => {}
-        }
+/// 4 s of 320×180 at 30 fps: High profile, three B-frames with pyramid, keyframes 2 s apart.
+pub fn b_frames() -> SourceVideo {
+    source(VideoCodec::Avc, "b-frames", "320x180", 30, 4, X264_B_FRAMES)
+}
+
+/// How encoders at their defaults make H.264, with keyframes 2 s apart.
+pub const X264_B_FRAMES: &str = "-c:v libx264 -preset veryfast -profile:v high -bf 3 \
+     -b_strategy 0 -pix_fmt yuv420p -x264-params keyint=60:min-keyint=60:scenecut=0";
+
+/// A moving test picture, encoded by `options`.
+pub fn source(
+    codec: VideoCodec,
+    name: &str,
+    size: &str,
+    rate: u32,
+    seconds: u32,
+    options: &str,
+) -> SourceVideo {
+    let legacy = matches!(
+        codec,
+        VideoCodec::SorensonH263 | VideoCodec::ScreenVideo | VideoCodec::ScreenVideo2
+    );
+    let container = if legacy { "flv" } else { "matroska" };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("{name}-{size}-{rate}-{seconds}.{container}"));
+    if !path.exists() {
+        let input = format!("testsrc2=size={size}:rate={rate}:duration={seconds}");
+        let thread = thread::current().id();
+        let partial = folder.join(format!("{name}-{}-{thread:?}.part", std::process::id()));
+        let mut arguments = vec!["-y", "-f", "lavfi", "-i", &input];
+        arguments.extend(options.split_whitespace());
+        arguments.extend(["-f", container]);
+        ffmpeg(&arguments, Some(&partial));
+        fs::rename(&partial, &path).unwrap();
     }
-    let record = record.expect("a sequence header");
-    DecoderConfig::parse(&record).unwrap();
+    let (record, frames) = if legacy {
+        (Bytes::new(), flv_frames(&path))
+    } else {
+        let private = !matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9);
+        let record = private.then(|| codec_private(&path));
+        (record.unwrap_or_default(), matroska_frames(&path))
+    };
     let (width, height) = size.split_once('x').unwrap();
     SourceVideo {
         config: Arc::new(VideoConfig {
-            codec: VideoCodec::Avc,
+            codec,
             record,
             size: Some((width.parse().unwrap(), height.parse().unwrap())),
             sample_aspect_ratio: None,
-            interlaced: false,
+            interlaced: options.contains("+ildct"),
             frames_per_1000_s: Some(rate * 1_000),
         }),
         frames,
     }
 }
 
-fn made(name: &str, size: &str, rate: u32, seconds: u32, options: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let path = folder.join(format!("{name}-{size}-{rate}-{seconds}.flv"));
-    if path.exists() {
-        return path;
-    }
-    let partial = folder.join(format!("{name}-{}.part", std::process::id()));
-    let source = format!("testsrc2=size={size}:rate={rate}:duration={seconds}");
+/// Runs ffmpeg and gives what it writes.
+pub fn ffmpeg(arguments: &[&str], file: Option<&Path>) -> Vec<u8> {
     let output = Command::new("ffmpeg")
-        .args([
-            "-hide_banner",
-            "-loglevel",
-            "error",
-            "-nostdin",
-            "-f",
-            "lavfi",
-            "-i",
-            &source,
-        ])
-        .args([
-            "-c:v",
-            "libx264",
-            "-preset",
-            "veryfast",
-            "-profile:v",
-            "high",
-            "-bf",
-            "3",
-        ])
-        .args(["-b_strategy", "0", "-pix_fmt", "yuv420p"])
-        .args(options.split_whitespace())
-        .args(["-f", "flv", "-y"])
-        .arg(&partial)
-        .stdout(Stdio::null())
+        .args(["-hide_banner", "-loglevel", "error", "-nostdin"])
+        .args(arguments)
+        .args(file)
+        .stdin(Stdio::null())
         .output()
         .expect("these tests need ffmpeg: apt install ffmpeg");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    fs::rename(&partial, &path).unwrap();
-    path
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ffmpeg {arguments:?}: {said}");
+    output.stdout
+}
+
+/// The frames of a Matroska file as they lie in it: their times, sizes and flags are listed by
+/// `framecrc`, their bytes come one after the other by `data`.
+fn matroska_frames(path: &Path) -> Vec<CodedFrame> {
+    let path = path.to_str().unwrap();
+    let copied = |format| {
+        ffmpeg(
+            &[
+                "-i", path, "-map", "0:v", "-c", "copy", "-copyts", "-f", format, "-",
+            ],
+            None,
+        )
+    };
+    let list = String::from_utf8(copied("framecrc")).unwrap();
+    let mut bytes = Bytes::from(copied("data"));
+    let frames = list.lines().filter(|line| !line.starts_with('#'));
+    frames
+        .map(|line| {
+            let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+            CodedFrame {
+                dts: MediaTime::from_millis(fields[1].parse().unwrap()),
+                pts: MediaTime::from_millis(fields[2].parse().unwrap()),
+                key: !line.contains("F=0x0"),
+                data: bytes.split_to(fields[4].parse().unwrap()),
+                received: now(),
+            }
+        })
+        .collect()
+}
+
+/// The content of a Matroska file's first CodecPrivate.
+fn codec_private(path: &Path) -> Bytes {
+    let file = fs::read(path).unwrap();
+    let at = file
+        .windows(2)
+        .position(|pair| pair == [0x63, 0xa2])
+        .unwrap();
+    let length = file[at + 2].leading_zeros() as usize + 1;
+    let start = at + 2 + length;
+    let size = file[at + 2..start]
+        .iter()
+        .fold(0, |size, byte| size << 8 | usize::from(*byte));
+    let size = size & ((1 << (7 * length)) - 1);
+    Bytes::copy_from_slice(&file[start..start + size])
+}
+
+fn flv_frames(path: &Path) -> Vec<CodedFrame> {
+    let file = tags(Bytes::from(fs::read(path).unwrap())).unwrap();
+    let frame = |tag: Tag| {
+        let time = MediaTime::from_millis(tag.timestamp_ms.into());
+        CodedFrame {
+            pts: time,
+            dts: time,
+            key: tag.payload[0] >> 4 == 1,
+            data: tag.payload.slice(1..),
+            received: now(),
+        }
+    };
+    file.filter(|tag| tag.kind == TagKind::Video)
+        .map(frame)
+        .collect()
 }
 
 /// The transcoder's thread with one core's mailbox.
