@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rtmpeer::media::avc::{SliceHeader, SpsInfo};
+use rtmpeer::media::avc::{DecoderConfig, SliceHeader, SpsInfo};
 use rtmpeer::media::codec::{CodedFrame, VideoCodec};
 use rtmpeer::media::frame::VideoFrame;
 use rtmpeer::media::time::MediaTime;
@@ -154,17 +154,24 @@ fn pixels_that_are_not_square_and_odd_sizes_become_what_browsers_show_right() {
 #[test]
 fn another_picture_size_within_the_stream_is_followed() {
     let source = b_frames();
-    let options = format!("{} -bsf:v dump_extra", video::X264_B_FRAMES);
-    let other = video::source(VideoCodec::Avc, "other", "160x120", 30, 2, &options);
+    let other = video::source(VideoCodec::Avc, "other", "160x120", 30, 2, video::X264_B_FRAMES);
+    let sets = DecoderConfig::parse(&other.config.record).unwrap().parameter_sets;
     let video = KitVideo::start(VideoSettings::default());
     video.open(&source);
     let first = feed(&video, &source, 0..60);
     assert!(first.len() >= 57);
-    let end = source.frames[60].dts;
+    let end = source.frames[70].dts;
     for frame in &other.frames {
+        let mut data = Vec::new();
+        for set in sets.iter().filter(|_| frame.key) {
+            data.extend_from_slice(&u32::try_from(set.len()).unwrap().to_be_bytes());
+            data.extend_from_slice(set);
+        }
+        data.extend_from_slice(&frame.data);
         let moved = CodedFrame {
             pts: frame.pts.plus(end),
             dts: frame.dts.plus(end),
+            data: data.into(),
             ..frame.clone()
         };
         video.frame(&moved, false);

@@ -147,6 +147,7 @@ impl MatroskaWriter {
             if self.strips_first_byte {
                 header.private = data.slice(..stripped);
             }
+            header.size = screen_size(header.codec, data).unwrap_or(header.size);
             header.write(&mut out);
         }
         let data = data.slice(stripped..);
@@ -274,6 +275,16 @@ fn codec_id(codec: VideoCodec) -> (&'static str, Option<[u8; 4]>) {
         VideoCodec::Vp6 => (FOURCC, Some(*b"VP6F")),
         VideoCodec::Vp6Alpha => (FOURCC, Some(*b"VP6A")),
     }
+}
+
+/// Picture size as each frame of Screen Video begins with it, 12 bits each after the size of its
+/// blocks (SWF 10 annex, "Screen Video bitstream format"): its decoder refuses any other.
+fn screen_size(codec: VideoCodec, frame: &[u8]) -> Option<(u32, u32)> {
+    const LOW_12: u16 = 0x0fff;
+    let is_screen = matches!(codec, VideoCodec::ScreenVideo | VideoCodec::ScreenVideo2);
+    let [a, b, c, d] = *frame.first_chunk()?;
+    let side = |high, low| u32::from(u16::from_be_bytes([high, low]) & LOW_12);
+    is_screen.then(|| (side(a, b).max(1), side(c, d).max(1)))
 }
 
 fn put_id(out: &mut BytesMut, id: u32) {
