@@ -277,3 +277,57 @@ pub const WEBHOOK_OUTBOX_EVENTS_MAX: usize = 1_000;
 pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
 /// Pause after the first failed attempt; it doubles after each.
 pub const WEBHOOK_RETRY_FIRST: Duration = Duration::from_secs(1);
+
+// -- video transcoding (src/transcode/video) --
+
+/// The video transcoder's mailbox, in messages, half of it for frames: the cached frames of one
+/// stream, and 200 ms of many others.
+pub const VIDEO_MAILBOX_MESSAGES: usize = 8_192;
+/// Largest decoder configuration record, in bytes: parameter sets have less than 64 KiB together.
+pub const VIDEO_RECORD_BYTES_MAX: usize = 128 * 1_024;
+/// Largest FLV tag that a child may write, in bytes: the largest picture that a publisher may send.
+pub const VIDEO_TAG_BYTES_MAX: usize = RTMP_VIDEO_MESSAGE_BYTES_MAX;
+/// Bytes that wait for a child to read them: a long group of cached pictures at a high bitrate.
+pub const VIDEO_INPUT_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Longest time that a live frame waits for a child to read it; then all that wait are left out
+/// up to a keyframe.
+pub const VIDEO_INPUT_AGE_MAX: Duration = Duration::from_secs(2);
+/// Frames in a child of which the output is awaited: 16 reordered pictures, and 2 s that wait.
+pub const VIDEO_PENDING_FRAMES_MAX: usize = 1_024;
+/// Shortest time between two keyframes that viewers ask for: each costs several frames' bits.
+pub const VIDEO_KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
+/// A child that takes frames and gives none for this long hangs.
+pub const VIDEO_HANG_AFTER: Duration = Duration::from_secs(1);
+/// The same before its first frame: a program is started and its libraries are loaded.
+pub const VIDEO_OPENING_MAX: Duration = Duration::from_secs(3);
+/// Time added to [`VIDEO_OPENING_MAX`] for each frame that is only decoded.
+pub const VIDEO_OPENING_PER_FRAME: Duration = Duration::from_millis(10);
+/// Frames that a child must have taken in silence before it is said to hang: more than any codec
+/// reorders (14496-10 §A.3.1 h: 16 frames).
+pub const VIDEO_HANG_FRAMES: u32 = 20;
+/// Restarts of a stream's child within [`VIDEO_RESTART_WINDOW`] before it is given up.
+pub const VIDEO_RESTARTS_MAX: usize = 5;
+/// See [`VIDEO_RESTARTS_MAX`].
+pub const VIDEO_RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// When a stream that was given up may be tried again.
+pub const VIDEO_RETRY_AFTER_FAILURES: Duration = Duration::from_secs(60);
+/// When a stream that found too many others, or no ffmpeg, may be tried again.
+pub const VIDEO_RETRY_AFTER_REFUSAL: Duration = Duration::from_secs(10);
+/// Bytes kept of the last that a child wrote to its standard error, for the log.
+pub const VIDEO_STDERR_BYTES_MAX: usize = 2_048;
+/// Bytes read from one child in one turn, so that none starves the others.
+pub const VIDEO_READ_BYTES_PER_TURN: usize = 256 * 1_024;
+/// Memory that a child may reserve, in bytes: 1080p takes about 130 MB of it in use, but ffmpeg's
+/// threads reserve address space without using it.
+pub const VIDEO_CHILD_MEMORY_BYTES_MAX: u64 = 4 * 1_024 * 1_024 * 1_024;
+/// CPU time that a child may use without giving a picture; renewed while it gives some.
+pub const VIDEO_CHILD_CPU_ALLOWANCE: Duration = Duration::from_secs(60);
+/// Threads of each kind in a child, where there are as many CPUs: each reserves memory, and more
+/// make a picture no sooner.
+pub const VIDEO_CHILD_THREADS_MAX: usize = 8;
+/// Files that a child may have open: its three pipes, and its libraries while they load.
+pub const VIDEO_CHILD_FILES_MAX: u64 = 64;
+/// How much a child gives way to others (`nice(2)`): the server's own loops come first.
+pub const VIDEO_CHILD_NICENESS: i32 = 5;
+
+const _: () = assert!(VIDEO_TAG_BYTES_MAX < VIDEO_INPUT_BYTES_MAX);

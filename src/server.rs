@@ -11,23 +11,25 @@ use std::thread::JoinHandle;
 use mio::Poll;
 use mio::net::TcpListener;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::{CandidatePolicy, Control, ControlConfig};
 use crate::engine::{Certificate, Engine, EngineConfig};
 use crate::ids::{CoreId, IdSource};
 use crate::limits::{
     CONTROL_MAILBOX_MESSAGES, CORE_MAILBOX_MESSAGES, MEDIA_MAILBOX_FRAMES, TRANSCODE_INBOX_UNITS,
-    WEBHOOK_OUTBOX_EVENTS_MAX,
+    VIDEO_CHILD_THREADS_MAX, VIDEO_MAILBOX_MESSAGES, WEBHOOK_OUTBOX_EVENTS_MAX,
 };
 use crate::messages::{MediaMsg, TranscodeMsg};
-use crate::metrics::{CoreCounters, TranscodeCounters, WebhookCounters};
+use crate::metrics::{CoreCounters, TranscodeCounters, VideoCounters, WebhookCounters};
 use crate::runtime::{
-    AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
-    CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TlsFiles,
-    TlsKeeper, TranscodeLoop, UdpSocket, Watchdog, WebhookLoop, bind_udp_group, choose_cpus,
-    interface_addresses, mailbox, now, pin,
+    AllCounters, Clock, Containment, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop,
+    CoreLoopConfig, CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement,
+    Postbox, TlsFiles, TlsKeeper, TranscodeLoop, UdpSocket, VideoLoop, VideoLoopConfig, VideoMail,
+    Watchdog, WebhookLoop, allowed_cpus, bind_udp_group, choose_cpus, interface_addresses, mailbox,
+    now, pin,
 };
 use crate::transcode::AudioSettings;
+use crate::transcode::video::{VideoEncoder, VideoMode, VideoSettings};
 use crate::webrtc::ViewerError;
 
 /// Why the server did not start.
@@ -89,6 +91,7 @@ pub struct Server {
     receive_buffer_bytes: usize,
     control: Postbox<ControlMail>,
     core_boxes: Vec<Postbox<CoreMail>>,
+    video: Postbox<VideoMail>,
     control_thread: JoinHandle<()>,
     core_threads: Vec<JoinHandle<()>>,
     other_threads: Vec<JoinHandle<()>>,
@@ -117,6 +120,8 @@ struct Wiring {
     boxes: CoreBoxes,
     control: Postbox<ControlMail>,
     transcoders: Vec<Postbox<TranscodeMsg>>,
+    video: Postbox<VideoMail>,
+    video_mode: VideoMode,
 }
 
 /// The ways to all cores.
@@ -147,6 +152,8 @@ impl Server {
         let (parts, boxes) = core_parts(core_count)?;
         let (control_ends, control_box) = ControlEnds::new()?;
         let (transcoders, workers, mut other_threads) = start_transcoders(config, &boxes.mail)?;
+        let (video, video_counters) =
+            start_video(config, &placement, &boxes.mail, &mut other_threads)?;
         let webhook = Arc::<WebhookCounters>::default();
         let webhooks = start_webhooks(config, &clock, &webhook, &mut other_threads)?;
         let counters = AllCounters {
@@ -155,6 +162,7 @@ impl Server {
                 .map(|part| Arc::clone(&part.counters))
                 .collect(),
             workers,
+            video: video_counters,
             webhook,
         };
         let heartbeats = parts.iter().map(|part| part.heartbeat.clone()).collect();
@@ -163,6 +171,8 @@ impl Server {
             boxes,
             control: control_box,
             transcoders,
+            video,
+            video_mode: video_mode(&config.video),
         };
         let core_threads = start_cores(&wiring, &placement, parts, sockets)?;
         let control = Control::new(
@@ -198,6 +208,7 @@ impl Server {
             receive_buffer_bytes,
             control: wiring.control,
             core_boxes: wiring.boxes.mail,
+            video: wiring.video,
             control_thread,
             core_threads,
             other_threads,
@@ -243,7 +254,12 @@ impl Server {
             let _ = core.post(CoreMail::Stop);
         }
         drop(self.core_boxes);
-        for thread in self.core_threads.into_iter().chain(self.other_threads) {
+        for thread in self.core_threads {
+            sound &= thread.join().is_ok();
+        }
+        // After the cores, whose last messages close their streams; its box has room then.
+        let _ = self.video.post(VideoMail::Stop);
+        for thread in self.other_threads {
             sound &= thread.join().is_ok();
         }
         sound
@@ -392,7 +408,7 @@ fn start_cores(
     let mut threads = Vec::with_capacity(parts.len());
     for (index, (part, socket)) in parts.into_iter().zip(sockets).enumerate() {
         let core = CoreId(u16::try_from(index).unwrap_or(u16::MAX));
-        let engine = Engine::new(EngineConfig {
+        let mut engine = Engine::new(EngineConfig {
             core,
             cores,
             timebase: wiring.clock.timebase(),
@@ -401,6 +417,7 @@ fn start_cores(
             counters: Arc::clone(&part.counters),
         })
         .map_err(crypto)?;
+        engine.set_video_mode(wiring.video_mode);
         let core_loop = CoreLoop::new(CoreLoopConfig {
             core,
             engine,
@@ -413,6 +430,7 @@ fn start_cores(
             cores: wiring.boxes.mail.clone(),
             media_to: wiring.boxes.media.clone(),
             transcoders: wiring.transcoders.clone(),
+            video: wiring.video.clone(),
             counters: part.counters,
             heartbeat: part.heartbeat,
         })
@@ -451,6 +469,71 @@ fn start_transcoders(
         })?);
     }
     Ok((boxes, counters, threads))
+}
+
+fn start_video(
+    config: &Config,
+    placement: &Placement,
+    cores: &[Postbox<CoreMail>],
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<(Postbox<VideoMail>, Arc<VideoCounters>), StartError> {
+    let poll = Poll::new().map_err(environment("poll"))?;
+    let doorbell = Doorbell::new(poll.registry(), DOORBELL).map_err(environment("waker"))?;
+    let (postbox, inbox) = mailbox(VIDEO_MAILBOX_MESSAGES, Some(doorbell.clone()));
+    let counters = Arc::<VideoCounters>::default();
+    let allowed = allowed_cpus();
+    let settings = video_settings(&config.video, allowed.len());
+    let taken = |cpu: &usize| placement.cores.contains(&Some(*cpu));
+    let containment = Containment {
+        cpus: allowed.into_iter().filter(|cpu| !taken(cpu)).collect(),
+        limit_memory: settings.encoder.is_software(),
+    };
+    let video = VideoLoop::new(VideoLoopConfig {
+        settings,
+        containment,
+        poll,
+        doorbell,
+        mailbox: inbox,
+        cores: cores.to_vec(),
+        counters: Arc::clone(&counters),
+    });
+    threads.push(spawn("video".into(), None, move || video.run())?);
+    Ok((postbox, counters))
+}
+
+fn video_mode(video: &config::Video) -> VideoMode {
+    match video.transcode {
+        config::VideoTranscode::Auto => VideoMode::Auto,
+        config::VideoTranscode::Never => VideoMode::Never,
+        config::VideoTranscode::Always => VideoMode::Always,
+    }
+}
+
+/// The operator's choice for a machine with so many CPUs.
+fn video_settings(video: &config::Video, cpus: usize) -> VideoSettings {
+    let mode = video_mode(video);
+    let encoder = match video.encoder {
+        config::VideoEncoder::X264 => VideoEncoder::X264,
+        config::VideoEncoder::Nvenc => VideoEncoder::Nvenc,
+        config::VideoEncoder::Vaapi => VideoEncoder::Vaapi,
+        config::VideoEncoder::Qsv => VideoEncoder::Qsv,
+        config::VideoEncoder::V4l2 => VideoEncoder::V4l2,
+        config::VideoEncoder::OpenH264 => VideoEncoder::OpenH264,
+    };
+    VideoSettings {
+        mode,
+        ffmpeg: video.ffmpeg.clone(),
+        encoder,
+        preset: video.preset.to_owned(),
+        bitrate_max: video.bitrate_max,
+        height_max: video.height_max,
+        frame_rate_max: video.frame_rate_max,
+        keyframe_interval: video.keyframe_interval,
+        // A 1080p30 stream takes about 0.8 of a core: one a core leaves nothing for viewers, and
+        // smaller ones take half.
+        max_transcodes: video.max_transcodes.map_or(cpus.max(1), usize::from),
+        threads: cpus.min(VIDEO_CHILD_THREADS_MAX),
+    }
 }
 
 fn start_webhooks(

@@ -396,6 +396,19 @@ pub(super) fn webhook_url(item: &Item<'_>) -> Result<Option<String>, String> {
     })
 }
 
+/// A program: a name, or an absolute path.
+pub(super) fn program(item: &Item<'_>, example: &str) -> Result<String, String> {
+    let text = text_of(&item.value, example)?;
+    let named = !text.is_empty() && !text.contains(char::is_control);
+    let good = named && (text.starts_with('/') || !text.contains('/'));
+    good.then(|| text.to_owned()).ok_or_else(|| {
+        format!(
+            "{} is no program; write its name, or its path from the root, for example {example}",
+            quoted(text)
+        )
+    })
+}
+
 /// `"auto"`, a number, or a list of CPUs.
 pub(super) fn cores(item: &Item<'_>) -> Result<Cores, String> {
     let advice = format!(

@@ -37,7 +37,7 @@ use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
 use viewer_table::{Slot, ViewerTable};
-pub use transcoding::VideoMode;
+pub use crate::transcode::video::VideoMode;
 
 /// When nothing waits for anything: wake this often all the same, to show the watchdog life.
 const IDLE_WAKE: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::guard::guarded;
 use super::safe_video::{SafeVideo, Whose};
-use super::transcoding::coded;
+use super::transcoding::{coded, is_source_safe};
 use super::{Engine, EngineOutput, Timer, publish_end};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
 use crate::ingest::{Ingest, IngestOutput};
@@ -437,7 +437,7 @@ impl Engine {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
-        let (room, is_safe) = (publish.room, mode.is_source_safe(&publish.info));
+        let (room, is_safe) = (publish.room, is_source_safe(mode, &publish.info));
         match output {
             IngestOutput::Video(frame) => {
                 publish.video.set_safe(is_safe);

@@ -11,27 +11,15 @@ use crate::limits::TRANSCODE_KEYFRAME_INTERVAL;
 use crate::media::codec::{CodedFrame, TranscodeReason, VideoConfig};
 use crate::media::frame::{Rendition, StreamInfo, VideoFrame};
 use crate::messages::{ControlMsg, VideoMsg, VideoReply};
+use crate::transcode::video::VideoMode;
 
-/// When video that browsers cannot play is transcoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum VideoMode {
-    /// When a viewer needs it.
-    #[default]
-    Auto,
-    /// Never: H.264 goes out as it is published, whatever it is.
-    Never,
-    /// All of it while somebody watches, playable or not.
-    Always,
-}
-
-impl VideoMode {
-    /// Whether published frames are for every viewer.
-    pub(super) fn is_source_safe(self, info: &StreamInfo) -> bool {
-        match self {
-            Self::Auto => info.transcode.is_none(),
-            Self::Never => true,
-            Self::Always => false,
-        }
+/// Whether published frames are for every viewer. In [`VideoMode::Never`] H.264 goes out as it is
+/// published, whatever it is.
+pub(super) fn is_source_safe(mode: VideoMode, info: &StreamInfo) -> bool {
+    match mode {
+        VideoMode::Auto => info.transcode.is_none(),
+        VideoMode::Never => true,
+        VideoMode::Always => false,
     }
 }
 
@@ -191,7 +179,7 @@ impl Engine {
             return;
         };
         let (room, epoch, mut info) = (publish.room, publish.epoch, publish.info.clone());
-        if !mode.is_source_safe(&info) {
+        if !is_source_safe(mode, &info) {
             info.profile_level_id = Some(publish.safe.profile_level_id());
         }
         let unplayable = match mode {

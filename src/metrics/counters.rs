@@ -172,6 +172,7 @@ counters! {
         video_frames_refused: FRAMES_REFUSED "kind=\"video\"",
         audio_frames_refused: FRAMES_REFUSED "kind=\"audio\"",
         transcode_drops: TRANSCODE_DROPS "",
+        video_transcode_drops: VIDEO_DROPS "",
         rtp_packets: RTP_PACKETS "",
         rtp_bytes: RTP_BYTES "",
         resends: RESENDS "",
@@ -205,6 +206,20 @@ counters! {
         packets: TRANSCODE_PACKETS "",
         concealed: TRANSCODE_CONCEALED "",
         reply_drops: TRANSCODE_REPLY_DROPS "",
+    }
+}
+
+counters! {
+    /// What the video transcoder's thread counts.
+    VideoCounters {
+        streams: VIDEO_TRANSCODES "",
+        children: VIDEO_CHILDREN "",
+        restarts: VIDEO_RESTARTS "",
+        failures: VIDEO_FAILURES "",
+        frames_in: VIDEO_FRAMES_IN "",
+        frames_out: VIDEO_FRAMES_OUT "",
+        dropped: VIDEO_DROPPED "",
+        reply_drops: VIDEO_REPLY_DROPS "",
     }
 }
 
@@ -276,7 +291,9 @@ mod tests {
     fn every_metric_that_is_not_the_process_s_has_a_counter() {
         let (core, control) = (CoreCounters::default(), ControlCounters::default());
         let (transcode, webhook) = (TranscodeCounters::default(), WebhookCounters::default());
+        let video = VideoCounters::default();
         let samples = [
+            video.samples(),
             core.samples(),
             control.samples(),
             transcode.samples(),

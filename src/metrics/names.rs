@@ -88,6 +88,9 @@ metrics! {
     TRANSCODE_DROPS = Counter "rtmpeer_transcode_dropped_units_total":
         "Audio access units not transcoded because the worker's inbox was full.";
 
+    VIDEO_DROPS = Counter "rtmpeer_video_transcode_refused_frames_total":
+        "Frames not given to the video transcoder because its mailbox was full.";
+
     // -- a core: out --
     RTP_PACKETS = Counter "rtmpeer_rtp_packets_total":
         "RTP packets sent to viewers, resent ones included.";
@@ -143,6 +146,24 @@ metrics! {
         "Audio access units replaced because they could not be decoded.";
     TRANSCODE_REPLY_DROPS = Counter "rtmpeer_transcode_reply_drops_total":
         "Opus packets lost because the core's mailbox was full.";
+
+    // -- video transcoding --
+    VIDEO_TRANSCODES = Gauge "rtmpeer_video_transcodes":
+        "Streams of which the video is transcoded.";
+    VIDEO_CHILDREN = Gauge "rtmpeer_video_transcoder_processes":
+        "Running ffmpeg processes.";
+    VIDEO_RESTARTS = Counter "rtmpeer_video_transcoder_restarts_total":
+        "Transcoders restarted because they ended, hung, or wrote nonsense.";
+    VIDEO_FAILURES = Counter "rtmpeer_video_transcodes_failed_total":
+        "Streams of which the video could not be transcoded.";
+    VIDEO_FRAMES_IN = Counter "rtmpeer_video_transcode_frames_in_total":
+        "Frames given to the video transcoders.";
+    VIDEO_FRAMES_OUT = Counter "rtmpeer_video_transcode_frames_out_total":
+        "Frames that the video transcoders made.";
+    VIDEO_DROPPED = Counter "rtmpeer_video_transcode_dropped_frames_total":
+        "Frames not transcoded because the transcoder was too slow, or no keyframe came before.";
+    VIDEO_REPLY_DROPS = Counter "rtmpeer_video_transcode_reply_drops_total":
+        "Transcoded frames lost because the core's mailbox was full.";
 
     // -- control --
     HTTP_REQUESTS = Counter "rtmpeer_http_requests_total":

@@ -22,7 +22,9 @@ use crate::control::{Control, ControlOutput};
 use crate::ids::ConnId;
 use crate::limits::{DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, MESSAGES_PER_TURN};
 use crate::messages::ControlMsg;
-use crate::metrics::{ControlCounters, CoreCounters, Page, TranscodeCounters, WebhookCounters};
+use crate::metrics::{
+    ControlCounters, CoreCounters, Page, TranscodeCounters, VideoCounters, WebhookCounters,
+};
 use crate::webhook::WebhookEvent;
 
 const DOORBELL: Token = super::core_loop::DOORBELL;
@@ -69,6 +71,8 @@ pub struct AllCounters {
     pub cores: Vec<Arc<CoreCounters>>,
     /// Each transcode worker's.
     pub workers: Vec<Arc<TranscodeCounters>>,
+    /// The video transcoder's.
+    pub video: Arc<VideoCounters>,
     /// The webhook thread's.
     pub webhook: Arc<WebhookCounters>,
 }
@@ -80,6 +84,7 @@ impl AllCounters {
             process: process::usage(),
             cores: &self.cores,
             workers: &self.workers,
+            video: &self.video,
             control,
             webhook: &self.webhook,
         };

@@ -17,12 +17,13 @@ use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tcp_conn::{ReadOutcome, TcpConn};
 use super::tls::TlsTerms;
 use super::udp_socket::UdpSocket;
+use super::video_loop::VideoMail;
 use super::watchdog::Heartbeat;
 use super::{clock, control_loop::ControlMail};
 use crate::engine::{Engine, EngineOutput};
 use crate::ids::{CoreId, PublisherId};
 use crate::limits::{MESSAGES_PER_TURN, RTMP_READ_BYTES_PER_TURN, TURN_MAX};
-use crate::messages::{CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply};
+use crate::messages::{CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply, VideoMsg, VideoReply};
 use crate::metrics::CoreCounters;
 
 /// Token of the doorbell.
@@ -59,6 +60,8 @@ pub enum CoreMail {
     },
     /// What a transcode worker made.
     Transcoded(TranscodeReply),
+    /// What the video transcoder made, or says.
+    VideoTranscoded(VideoReply),
     /// End the loop.
     Stop,
 }
@@ -88,6 +91,8 @@ pub struct CoreLoopConfig {
     pub media_to: Vec<Postbox<MediaMsg>>,
     /// The way to every transcode worker.
     pub transcoders: Vec<Postbox<TranscodeMsg>>,
+    /// The way to the video transcoder.
+    pub video: Postbox<VideoMail>,
     /// Where it counts.
     pub counters: Arc<CoreCounters>,
     /// Its sign of life.
@@ -112,11 +117,14 @@ pub struct CoreLoop {
     watches_writable: bool,
     /// Cores and control that were sent something in this turn.
     rung: Rung,
+    /// Publishers of which a frame did not reach the video transcoder: the next is a keyframe.
+    video_torn: BTreeSet<PublisherId>,
 }
 
 #[derive(Debug, Default)]
 struct Rung {
     control: bool,
+    video: bool,
     cores: BTreeSet<CoreId>,
 }
 
@@ -138,6 +146,7 @@ impl CoreLoop {
             blocked: None,
             watches_writable: false,
             rung: Rung::default(),
+            video_torn: BTreeSet::new(),
         })
     }
 
@@ -236,6 +245,7 @@ impl CoreLoop {
                     self.accept(publisher, (stream, tls), peer, now);
                 }
                 CoreMail::Transcoded(reply) => self.io.engine.handle_transcoded(reply, now),
+                CoreMail::VideoTranscoded(reply) => self.io.engine.handle_video_reply(reply, now),
                 CoreMail::Stop => return false,
             }
         }
@@ -354,9 +364,7 @@ impl CoreLoop {
                 EngineOutput::Transcode { publisher, message } => {
                     self.post_transcode(publisher, message);
                 }
-                EngineOutput::TranscodeVideo { message } => {
-                    log::trace!("no video transcoder yet: {message:?}");
-                }
+                EngineOutput::TranscodeVideo { message } => self.post_video(message),
                 EngineOutput::Timeout(deadline) => break deadline,
             }
         };
@@ -437,7 +445,44 @@ impl CoreLoop {
         }
     }
 
+    fn post_video(&mut self, message: VideoMsg) {
+        let lost = match &message {
+            VideoMsg::Frame {
+                publisher, frame, ..
+            } => {
+                let publisher = *publisher;
+                let torn = self.video_torn.contains(&publisher) && !frame.key;
+                let mail = VideoMail::Message(message);
+                let lost = torn || self.io.video.put_if_roomy(mail).is_err();
+                // What follows a lost frame refers to it.
+                if lost {
+                    self.video_torn.insert(publisher);
+                } else {
+                    self.video_torn.remove(&publisher);
+                }
+                lost
+            }
+            VideoMsg::Open { publisher, .. }
+            | VideoMsg::Configure { publisher, .. }
+            | VideoMsg::Close { publisher } => {
+                self.video_torn.remove(publisher);
+                self.io.video.put(VideoMail::Message(message)).is_err()
+            }
+            VideoMsg::Keyframe { .. } => {
+                let mail = VideoMail::Message(message);
+                self.io.video.put_if_roomy(mail).is_err()
+            }
+        };
+        if lost {
+            self.io.counters.video_transcode_drops.inc();
+        }
+        self.rung.video = true;
+    }
+
     fn ring(&mut self) {
+        if std::mem::take(&mut self.rung.video) {
+            self.io.video.ring();
+        }
         if std::mem::take(&mut self.rung.control) {
             self.io.control.ring();
         }

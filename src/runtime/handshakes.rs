@@ -48,6 +48,7 @@ impl Handshakes {
             CoreMail::Message(_)
             | CoreMail::Accepted { .. }
             | CoreMail::Transcoded(_)
+            | CoreMail::VideoTranscoded(_)
             | CoreMail::Stop => {}
         }
     }

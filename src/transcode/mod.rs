@@ -13,6 +13,7 @@ mod error;
 mod packetizer;
 mod resample;
 mod timeline;
+pub mod video;
 mod worker;
 
 pub use audio::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeStats};
