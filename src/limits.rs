@@ -174,8 +174,9 @@ const _: () = assert!(WEBSOCKET_MESSAGE_BYTES_MAX < WEBSOCKET_OUTPUT_BYTES_MAX);
 /// Streams of one transcode worker: about twice what a core does in real time, so that more could
 /// only come late.
 pub const TRANSCODE_STREAMS_MAX: usize = 256;
-/// Largest AAC access unit, in bytes: 6,144 bits (14496-3 §4.5.3.1) for each of 8 channels.
-pub const AAC_UNIT_BYTES_MAX: usize = 6_144;
+/// Largest audio packet, in bytes: a FLAC frame of 4,096 samples in 5.1 that cannot be compressed, or a
+/// third of a second of PCM.
+pub const AUDIO_UNIT_BYTES_MAX: usize = 65_536;
 /// Largest AudioSpecificConfig, in bytes: with a program config element and its longest comment.
 pub const AAC_CONFIG_BYTES_MAX: usize = 512;
 /// Units of a stream that fail to decode, with none before them that did not, until its viewers

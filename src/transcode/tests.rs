@@ -11,7 +11,10 @@ use std::ops::Range;
 use fdk_aac::enc;
 use proptest::prelude::*;
 
+use bytes::Bytes;
+
 use super::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeError};
+use crate::media::codec::AudioConfig;
 use crate::media::time::MediaTime;
 
 const SECOND: MediaTime = MediaTime::from_millis(1_000);
@@ -342,7 +345,7 @@ fn empty_and_absurd_units_are_ignored() {
     let stream = Stream::tone(48_000, 2, 1.0);
     let mut transcoder = stream.transcoder();
     transcoder.push(&[], SECOND, &mut |_| panic!("a packet of nothing"));
-    transcoder.push(&vec![0x21; 7_000], SECOND, &mut |_| panic!("a packet"));
+    transcoder.push(&vec![0x21; 70_000], SECOND, &mut |_| panic!("a packet"));
     assert_eq!(transcoder.stats().ignored, 2);
     let mut unconfigured = AudioTranscoder::new(AudioSettings::default()).unwrap();
     unconfigured.push(&stream.units[0].1, SECOND, &mut |_| panic!("a packet"));
@@ -359,12 +362,12 @@ fn configuration_change_keeps_the_timeline() {
     let end = mono.end();
     let mut transcoder = AudioTranscoder::new(AudioSettings::default()).unwrap();
     let mut packets = Vec::new();
-    transcoder.configure(&mono.config).unwrap();
+    transcoder.configure(&aac(&mono.config)).unwrap();
     for (pts, unit) in Stream::from_aac(mono).units {
         transcoder.push(&unit, pts, &mut |packet| packets.push(packet));
     }
-    transcoder.configure(&stereo.config).unwrap();
-    transcoder.configure(&stereo.config).unwrap();
+    transcoder.configure(&aac(&stereo.config)).unwrap();
+    transcoder.configure(&aac(&stereo.config)).unwrap();
     for (pts, unit) in Stream::from_aac(stereo).units {
         let pts = pts.plus(end);
         transcoder.push(&unit, pts, &mut |packet| packets.push(packet));
@@ -380,10 +383,10 @@ fn configuration_change_keeps_the_timeline() {
 fn bad_configurations_are_refused_and_the_old_one_stays() {
     let stream = Stream::tone(48_000, 2, 1.0);
     let mut transcoder = stream.transcoder();
-    let error = transcoder.configure(&[]).unwrap_err();
+    let error = transcoder.configure(&aac(&[])).unwrap_err();
     assert_eq!(error, TranscodeError::ConfigLength { bytes: 0 });
-    assert!(transcoder.configure(&[0; 600]).is_err());
-    let error = transcoder.configure(&[0xff; 8]).unwrap_err();
+    assert!(transcoder.configure(&aac(&[0; 600])).is_err());
+    let error = transcoder.configure(&aac(&[0xff; 8])).unwrap_err();
     assert!(matches!(error, TranscodeError::Config { .. }));
     assert!(error.to_string().contains("publisher"), "{error}");
     let mut packets = 0;
@@ -400,7 +403,7 @@ fn endless_configuration_changes_are_refused() {
         } else {
             &[0x12, 0x10]
         };
-        transcoder.configure(config)
+        transcoder.configure(&aac(config))
     });
     assert!(results.any(|result| result == Err(TranscodeError::TooManyChanges)));
 }
@@ -462,7 +465,7 @@ proptest! {
             let mut sink = |packet: OpusPacket| sizes.push(packet.data.len());
             match act {
                 Act::Configure(config) => {
-                    let _refused = transcoder.configure(&config);
+                    let _refused = transcoder.configure(&aac(&config));
                 }
                 Act::Unit(unit, pts) => {
                     transcoder.push(&unit, MediaTime::from_millis(pts), &mut sink);
@@ -484,6 +487,10 @@ proptest! {
 }
 
 // -- the kit: streams --
+
+fn aac(config: &[u8]) -> AudioConfig {
+    AudioConfig::Aac(Bytes::copy_from_slice(config))
+}
 
 /// AAC as an encoder makes it.
 struct Aac {
@@ -599,7 +606,7 @@ impl Stream {
 
     fn transcoder_with(&self, settings: AudioSettings) -> AudioTranscoder {
         let mut transcoder = AudioTranscoder::new(settings).unwrap();
-        transcoder.configure(&self.config).unwrap();
+        transcoder.configure(&aac(&self.config)).unwrap();
         transcoder
     }
 

@@ -139,9 +139,6 @@ impl Transcoder {
         sink: &mut dyn FnMut(CoreId, TranscodeReply),
     ) {
         let settings = self.settings;
-        let AudioConfig::Aac(config) = config else {
-            return;
-        };
         self.work(publisher, sink, |stream, _| {
             let transcoder = match stream.transcoder.take() {
                 Some(transcoder) => transcoder,
