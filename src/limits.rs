@@ -181,7 +181,7 @@ pub const AUDIO_UNIT_BYTES_MAX: usize = 65_536;
 pub const AAC_CONFIG_BYTES_MAX: usize = 512;
 /// Units of a stream that fail to decode, with none before them that did not, until its viewers
 /// are told: a second of sound.
-pub const AAC_FAILURES_BEFORE_VERDICT: u64 = 50;
+pub const AUDIO_FAILURES_BEFORE_VERDICT: u64 = 50;
 /// Distance between a unit's time and where the sound before it ends that still counts as jitter:
 /// longer than one AAC frame at 44.1 kHz (23.2 ms), so that neither a publisher that rounds nor a
 /// single lost frame tears the sound, and less than the 45 ms of early sound that people notice

@@ -2,6 +2,7 @@
 //! is a state machine of another module.
 
 mod affinity;
+mod audio_child;
 mod clock;
 mod control_loop;
 mod core_loop;

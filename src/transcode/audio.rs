@@ -191,10 +191,41 @@ impl AudioTranscoder {
         if in_force.is_some_and(|source| source.config() == config) {
             return Ok(());
         }
+        self.change_to(|| Source::new(config))
+    }
+
+    /// Takes note that the packets that follow are PCM that a child process decoded: little-endian
+    /// 32-bit floating point at `rate` hertz, stereo. The stream's own configuration is `config`.
+    ///
+    /// # Errors
+    /// If the rate is absurd, or the format changes too often.
+    pub(super) fn configure_feed(
+        &mut self,
+        config: &AudioConfig,
+        rate: u32,
+    ) -> Result<(), TranscodeError> {
+        let same = |source: &Source| match source {
+            Source::Decode(decoder) => {
+                decoder.config() == config && decoder.fed_rate() == Some(rate)
+            }
+            Source::Pass(..) => false,
+        };
+        let in_force = self.next_source.as_ref().or(self.source.as_ref());
+        if in_force.is_some_and(same) {
+            return Ok(());
+        }
+        self.change_to(|| Ok(Source::Decode(Decoder::feed(config, rate)?)))
+    }
+
+    /// Makes a new source if the format may change; the timeline goes on.
+    fn change_to(
+        &mut self,
+        make: impl FnOnce() -> Result<Source, TranscodeError>,
+    ) -> Result<(), TranscodeError> {
         if !self.may_change() {
             return Err(TranscodeError::TooManyChanges);
         }
-        let source = Source::new(config)?;
+        let source = make()?;
         if self.source.is_none() {
             self.source = Some(source);
         } else {

@@ -37,6 +37,8 @@ pub enum TranscodeError {
     },
     /// The operator's: the codec needs ffmpeg, which is not there.
     NeedsFfmpeg,
+    /// The environment's or the publisher's: ffmpeg ends again and again, or gives nothing.
+    ChildFails,
     /// The publisher's: it changes its audio format all the time.
     TooManyChanges,
 }
@@ -69,6 +71,9 @@ impl fmt::Display for TranscodeError {
             Self::NeedsFfmpeg => f.write_str(
                 "the publisher's audio codec is decoded by ffmpeg, which is missing: install \
                  ffmpeg on the server, or choose AAC in the encoder",
+            ),
+            Self::ChildFails => f.write_str(
+                "the server's ffmpeg cannot decode the publisher's audio: choose AAC in the encoder",
             ),
             Self::TooManyChanges => f.write_str(
                 "the publisher changes its audio format again and again: choose one format in \

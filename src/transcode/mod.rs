@@ -12,6 +12,7 @@
 mod audio;
 mod decoder;
 mod error;
+mod external;
 mod fade;
 mod opus_packet;
 mod packetizer;
@@ -22,6 +23,7 @@ mod worker;
 
 pub use audio::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeStats};
 pub use error::TranscodeError;
+pub use external::{ChildAction, ChildId};
 pub use worker::Transcoder;
 
 #[cfg(test)]

@@ -87,7 +87,16 @@ impl Downmix {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "rates are far below 2^24")]
+    /// Turns stereo at `rate` hertz down where it is beyond full scale.
+    pub(super) fn limit(&mut self, pcm: &mut [f32], rate: u32) {
+        let release = release(rate);
+        for frame in pcm.chunks_exact_mut(CHANNELS) {
+            let peak = frame.iter().fold(0_f32, |peak, sample| peak.max(sample.abs()));
+            let gain = self.follow(peak, release);
+            frame.iter_mut().for_each(|sample| *sample *= gain);
+        }
+    }
+
     fn mix_many(
         &mut self,
         speakers: &[Speaker],
@@ -100,21 +109,32 @@ impl Downmix {
             *gains = speaker.gains();
         }
         let gains = gains.get(..speakers.len()).unwrap_or(&gains);
-        let release = 1.0 / (RELEASE_SECONDS * rate.max(1) as f32);
+        let from = pcm.len();
         for _ in 0..samples.len() / speakers.len() {
             let (mut left, mut right) = (0.0, 0.0);
             for ([to_left, to_right], sample) in gains.iter().zip(&mut samples) {
                 left += to_left * sample;
                 right += to_right * sample;
             }
-            let peak = left.abs().max(right.abs());
-            self.gain += (1.0 - self.gain) * release;
-            if peak * self.gain > 1.0 {
-                self.gain = 1.0 / peak;
-            }
-            pcm.extend([left * self.gain, right * self.gain]);
+            pcm.extend([left, right]);
         }
+        self.limit(pcm.get_mut(from..).unwrap_or_default(), rate);
     }
+
+    /// The gain for a sample whose louder side is `peak`.
+    fn follow(&mut self, peak: f32, release: f32) -> f32 {
+        self.gain += (1.0 - self.gain) * release;
+        if peak * self.gain > 1.0 {
+            self.gain = 1.0 / peak;
+        }
+        self.gain
+    }
+}
+
+/// The part of what is missing to full gain that comes back with each sample.
+#[expect(clippy::cast_precision_loss, reason = "rates are far below 2^24")]
+fn release(rate: u32) -> f32 {
+    1.0 / (RELEASE_SECONDS * rate.max(1) as f32)
 }
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ trait Codec {
 pub(super) struct Decoder {
     codec: Box<dyn Codec>,
     config: AudioConfig,
+    /// For PCM of a child process, its rate in hertz.
+    fed_rate: Option<u32>,
     /// Of the latest packet.
     format: Option<Format>,
 }
@@ -99,6 +101,21 @@ impl Decoder {
         Ok(Self {
             codec,
             config: config.clone(),
+            fed_rate: None,
+            format: None,
+        })
+    }
+
+    /// Makes one for what a child process decodes: little-endian 32-bit floating point at `rate`
+    /// hertz, stereo.
+    ///
+    /// # Errors
+    /// If the rate is absurd.
+    pub(super) fn feed(config: &AudioConfig, rate: u32) -> Result<Self, TranscodeError> {
+        Ok(Self {
+            codec: Box::new(PcmDecoder::floating(rate)?),
+            config: config.clone(),
+            fed_rate: Some(rate),
             format: None,
         })
     }
@@ -106,6 +123,11 @@ impl Decoder {
     /// The configuration it decodes.
     pub(super) fn config(&self) -> &AudioConfig {
         &self.config
+    }
+
+    /// For PCM of a child process, its rate in hertz.
+    pub(super) fn fed_rate(&self) -> Option<u32> {
+        self.fed_rate
     }
 
     /// The latest packet's format.

@@ -1,6 +1,7 @@
 //! Sound that needs no decoder: linear PCM, and G.711 (ITU-T G.711), 8 kHz.
 
 use super::conceal::Concealer;
+use super::downmix::Downmix;
 use super::{Codec, Decoded, Format, RATES};
 use crate::transcode::{CHANNELS, TranscodeError};
 
@@ -16,15 +17,16 @@ enum Coding {
     MuLaw,
     Unsigned8,
     Signed16,
+    Float32,
 }
 
 /// "Decodes" samples.
-#[derive(Debug)]
 pub(super) struct PcmDecoder {
     coding: Coding,
     rate: u32,
     channels: u8,
     concealer: Concealer,
+    limiter: Downmix,
 }
 
 impl PcmDecoder {
@@ -57,6 +59,14 @@ impl PcmDecoder {
         Self::new(coding, rate, channels)
     }
 
+    /// Stereo floating point, which may be beyond full scale.
+    ///
+    /// # Errors
+    /// If the rate is absurd.
+    pub(super) fn floating(rate: u32) -> Result<Self, TranscodeError> {
+        Self::new(Coding::Float32, rate, 2)
+    }
+
     fn new(coding: Coding, rate: u32, channels: u8) -> Result<Self, TranscodeError> {
         if !(1..=2).contains(&channels) {
             return Err(unusable(format!("{channels} channels")));
@@ -69,6 +79,7 @@ impl PcmDecoder {
             rate,
             channels,
             concealer: Concealer::default(),
+            limiter: Downmix::default(),
         })
     }
 
@@ -105,6 +116,12 @@ impl Codec for PcmDecoder {
                 let (pairs, _) = packet.as_chunks::<2>();
                 let samples = pairs.iter().map(|pair| i16::from_le_bytes(*pair));
                 self.extend(samples.map(|s| f32::from(s) / FULL_SCALE), pcm);
+            }
+            Coding::Float32 => {
+                let (words, _) = packet.as_chunks::<4>();
+                let samples = words.iter().map(|word| f32::from_le_bytes(*word));
+                self.extend(samples.map(|s| if s.is_finite() { s } else { 0.0 }), pcm);
+                self.limiter.limit(pcm, self.rate);
             }
         }
         self.concealer.heard(pcm, self.rate);
