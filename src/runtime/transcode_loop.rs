@@ -100,3 +100,88 @@ impl TranscodeLoop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ids::PublisherId;
+    use crate::media::codec::AudioConfig;
+    use crate::media::flv::file::{TagKind, tags};
+    use crate::media::time::MediaTime;
+    use crate::runtime::mailbox::mailbox;
+
+    const PUBLISHER: PublisherId = PublisherId(1);
+
+    /// Plays a sample to a worker in real time. Returns for each packet when it came, against its
+    /// own time, in milliseconds; and what the worker complained of.
+    fn play(file: &str, config: AudioConfig, skip: usize) -> (Vec<i64>, Vec<String>) {
+        let file = format!("{}/tests/data/audio/{file}", env!("CARGO_MANIFEST_DIR"));
+        let file = Bytes::from(std::fs::read(file).unwrap());
+        let (postbox, inbox) = mailbox(64, None);
+        let (to_core, core) = mailbox(256, None);
+        let settings = AudioSettings::default();
+        let worker = TranscodeLoop::new(inbox, vec![to_core], settings, Arc::default());
+        let worker = std::thread::spawn(|| worker.run());
+        postbox
+            .post(TranscodeMsg::Open {
+                core: CoreId(0),
+                publisher: PUBLISHER,
+                config,
+            })
+            .unwrap();
+        let start = clock::now();
+        let (mut late, mut complaints) = (Vec::new(), Vec::new());
+        let mut listen = |until: Instant| {
+            while let Ok(mail) = core.wait_until(until) {
+                let CoreMail::Transcoded(reply) = mail else {
+                    continue;
+                };
+                match reply {
+                    TranscodeReply::Packet { pts, .. } => {
+                        let now = clock::now().duration_since(start).as_millis();
+                        late.push(i64::try_from(now).unwrap() - pts.as_micros() / 1_000);
+                    }
+                    TranscodeReply::Unplayable { text, .. } => complaints.push(text),
+                }
+            }
+        };
+        for tag in tags(file).unwrap() {
+            if tag.kind != TagKind::Audio || tag.payload.len() <= skip {
+                continue;
+            }
+            listen(start + Duration::from_millis(u64::from(tag.timestamp_ms)));
+            let unit = TranscodeMsg::Unit {
+                publisher: PUBLISHER,
+                pts: MediaTime::from_millis(i64::from(tag.timestamp_ms)),
+                data: tag.payload.slice(skip..),
+                received: clock::now(),
+            };
+            postbox.post(unit).unwrap();
+        }
+        listen(clock::now() + Duration::from_millis(300));
+        drop(postbox);
+        worker.join().unwrap();
+        (late, complaints)
+    }
+
+    #[test]
+    #[ignore = "needs ffmpeg"]
+    fn ffmpeg_decodes_what_the_worker_does_not() {
+        for (file, config, skip) in [
+            ("ac3.flv", AudioConfig::Ac3, 5),
+            ("ac3-5.1.flv", AudioConfig::Ac3, 5),
+            ("eac3.flv", AudioConfig::Eac3, 5),
+            ("speex.flv", AudioConfig::Speex, 1),
+            ("nellymoser.flv", AudioConfig::Nellymoser { rate: 22_050 }, 1),
+        ] {
+            let (late, complaints) = play(file, config, skip);
+            println!("{file}: {} packets, late by {late:?} ms", late.len());
+            assert!(complaints.is_empty(), "{complaints:?}");
+            assert!(late.len() >= 30, "{file}: {} packets", late.len());
+        }
+    }
+}

@@ -22,21 +22,20 @@ pub struct AudioSettings {
     pub bitrate: u32,
     /// Effort, 0 to 10.
     pub complexity: u8,
-    /// Whether a packet may carry the one before it again, coarsely (RFC 6716 §2.1.7). The
-    /// encoder does so for speech.
+    /// Whether a packet may carry the one before it again, coarsely (RFC 6716 §2.1.7). Only sound
+    /// coded as speech can, so only below 64 kbit/s.
     pub in_band_fec: bool,
-    /// Loss to be ready for, in percent. With in-band FEC and more than 8, the encoder codes
-    /// everything as speech, and music suffers badly.
+    /// Loss to be ready for, in percent: the more, the less a packet relies on those before.
     pub expected_loss_percent: u8,
 }
 
 impl Default for AudioSettings {
-    /// 128 kbit/s, as music needs; effort 9; ready for 5 % loss, which leaves music coded as
-    /// music.
+    /// 128 kbit/s, as music needs; effort 7, from which on more is not measured as better (table in
+    /// `docs/PERFORMANCE.md`); ready for 5 % loss.
     fn default() -> Self {
         Self {
             bitrate: 128_000,
-            complexity: 9,
+            complexity: 7,
             in_band_fec: true,
             expected_loss_percent: 5,
         }
@@ -278,7 +277,9 @@ impl AudioTranscoder {
                 return true;
             }
             Passed::Unfit => {
-                self.source = Decoder::new(config).ok().map(Source::Decode);
+                let decoder = Decoder::new(config).ok();
+                self.leave_pass();
+                self.source = decoder.map(Source::Decode);
                 self.stats.format_changes += 1;
                 return false;
             }
@@ -350,29 +351,53 @@ impl AudioTranscoder {
             return;
         };
         self.end_piece(sink);
-        if matches!(next, Source::Pass(..)) {
+        self.leave_pass();
+        let mut next = next;
+        if let Source::Pass(passer, _) = &mut next {
             self.packetizer.finish(sink);
+            if let Phase::Between(..) = self.phase {
+                passer.begin_at(self.packetizer.next_pts());
+            }
             self.begin_anew();
         }
         self.source = Some(next);
     }
 
+    /// Has sound that is encoded anew follow on what has passed.
+    fn leave_pass(&mut self) {
+        if let Some(Source::Pass(passer, _)) = &self.source
+            && let Some(end) = passer.end()
+        {
+            // Where the encoder's first packet begins where the last one ended.
+            let origin = self.packetizer.begin_at_packet(end);
+            let silence_left = match &self.phase {
+                Phase::Begin(silence_left) => *silence_left,
+                Phase::Between(timeline, _) | Phase::Running(timeline, _) => {
+                    timeline.silence_left()
+                }
+            };
+            let timeline = Timeline::new(origin, silence_left);
+            self.phase = Phase::Between(timeline, Decoding::Anew);
+        }
+    }
+
     /// Ends the sound so far if a packet that says `pts` does not go on where it ends. Returns when
     /// the sound that it will give begins.
     fn place(&mut self, pts: MediaTime, sink: &mut dyn FnMut(OpusPacket)) -> MediaTime {
-        let Some((format, carried)) = self
+        let known = self
             .decoder()
-            .and_then(|decoder| Some((decoder.format()?, decoder.carried())))
-        else {
-            return pts;
-        };
-        let begins = pts.minus(samples_time(carried as u64, format.rate));
+            .and_then(|decoder| Some((decoder.format()?, decoder.carried())));
+        let carried = known.map_or(MediaTime::ZERO, |(format, carried)| {
+            samples_time(carried as u64, format.rate)
+        });
+        let begins = pts.minus(carried);
         let placement = match &self.phase {
             Phase::Begin(_) => return begins,
             Phase::Between(timeline, _) => timeline.place(begins.minus(timeline.end())),
-            Phase::Running(timeline, edge) => {
-                timeline.place(self.distance(timeline, *edge, begins, format))
-            }
+            Phase::Running(timeline, edge) => match known {
+                Some((format, _)) => timeline.place(self.distance(timeline, *edge, begins, format)),
+                None => return begins,
+            },
         };
         match placement {
             Placement::Continues => return begins,

@@ -52,6 +52,16 @@ impl Passer {
         fits.then_some(Self { timeline: None })
     }
 
+    /// The first packet follows on sound that ended at `time`.
+    pub(super) fn begin_at(&mut self, time: MediaTime) {
+        self.timeline = Some(Timeline::new(time, SilenceBudget::default()));
+    }
+
+    /// Where the sound so far ends, if there was any.
+    pub(super) fn end(&self) -> Option<MediaTime> {
+        self.timeline.as_ref().map(Timeline::end)
+    }
+
     /// How far the sound is behind its timestamps.
     pub(super) fn skew(&self) -> MediaTime {
         self.timeline
