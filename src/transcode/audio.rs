@@ -295,9 +295,9 @@ impl AudioTranscoder {
         let pts = self.place(pts, sink);
         let mut pcm = std::mem::take(&mut self.pcm);
         let before = self.decoder().and_then(|decoder| decoder.format());
-        let decoded = self.decoder().map_or(Decoded::Nothing, |decoder| {
-            decoder.decode(packet, &mut pcm)
-        });
+        let decoded = self
+            .decoder()
+            .map_or(Decoded::Nothing, |decoder| decoder.decode(packet, &mut pcm));
         let format = match decoded {
             Decoded::Clean(format) | Decoded::Concealed(format) => Some(format),
             Decoded::Nothing => None,
@@ -384,18 +384,16 @@ impl AudioTranscoder {
     /// Ends the sound so far if a packet that says `pts` does not go on where it ends. Returns when
     /// the sound that it will give begins.
     fn place(&mut self, pts: MediaTime, sink: &mut dyn FnMut(OpusPacket)) -> MediaTime {
-        let known = self
+        let known = self.decoder().and_then(|decoder| decoder.format());
+        let carried = self
             .decoder()
-            .and_then(|decoder| Some((decoder.format()?, decoder.carried())));
-        let carried = known.map_or(MediaTime::ZERO, |(format, carried)| {
-            samples_time(carried as u64, format.rate)
-        });
+            .map_or(MediaTime::ZERO, |decoder| decoder.carried());
         let begins = pts.minus(carried);
         let placement = match &self.phase {
             Phase::Begin(_) => return begins,
             Phase::Between(timeline, _) => timeline.place(begins.minus(timeline.end())),
             Phase::Running(timeline, edge) => match known {
-                Some((format, _)) => timeline.place(self.distance(timeline, *edge, begins, format)),
+                Some(format) => timeline.place(self.distance(timeline, *edge, begins, format)),
                 None => return begins,
             },
         };

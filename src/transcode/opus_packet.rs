@@ -52,7 +52,19 @@ impl Head {
     fn parse(head: &[u8]) -> Option<Self> {
         let head = head.strip_prefix(b"OpusHead")?;
         let (fields, mapping) = head.split_first_chunk::<11>()?;
-        let [version, channels, _, _, _, _, _, _, gain_low, gain_high, family] = *fields;
+        let [
+            version,
+            channels,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            gain_low,
+            gain_high,
+            family,
+        ] = *fields;
         // The upper half of the version is the incompatible one.
         if version >> 4 != 0 {
             return None;

@@ -27,7 +27,8 @@ impl Concealer {
         self.rate = rate;
         self.last.clear();
         let from = pcm.len().saturating_sub(fade * CHANNELS);
-        self.last.extend_from_slice(pcm.get(from..).unwrap_or_default());
+        self.last
+            .extend_from_slice(pcm.get(from..).unwrap_or_default());
     }
 
     /// Appends `samples` (per channel) of a substitute to `pcm` and returns its rate; `None` if

@@ -89,7 +89,9 @@ impl Fdk {
         let length = c_uint::try_from(config.len()).unwrap_or_default();
         // SAFETY: the handle is open; the library reads `length` bytes, which `config` has, and
         // does not write them although its pointer is not to const.
-        let result = unsafe { sys::aacDecoder_ConfigRaw(handle.as_ptr(), &raw mut bytes, &raw const length) };
+        let result = unsafe {
+            sys::aacDecoder_ConfigRaw(handle.as_ptr(), &raw mut bytes, &raw const length)
+        };
         if result != sys::AAC_DECODER_ERROR_AAC_DEC_OK {
             return Err(TranscodeError::Config {
                 codec: "AAC",

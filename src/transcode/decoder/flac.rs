@@ -47,7 +47,10 @@ impl FlacDecoder {
             .map_err(|error| unusable(&error.to_string()))?;
         let known = symphonia.codec_params();
         let rate = known.sample_rate.filter(|rate| RATES.contains(rate));
-        let channels = known.channels.as_ref().map_or(0, |channels| channels.count());
+        let channels = known
+            .channels
+            .as_ref()
+            .map_or(0, |channels| channels.count());
         Ok(Self {
             rate: rate.ok_or_else(|| unusable("it has no usual sample rate"))?,
             speakers: speakers(channels).ok_or_else(|| unusable("it has too many channels"))?,

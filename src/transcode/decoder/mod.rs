@@ -17,6 +17,7 @@ use self::opus::OpusDecoder;
 use self::pcm::PcmDecoder;
 use super::{CHANNELS, TranscodeError};
 use crate::media::codec::AudioConfig;
+use crate::media::time::MediaTime;
 
 /// Sample rates that are believed, in hertz: from FLV's lowest (5.5 kHz) to what studios use.
 const RATES: std::ops::RangeInclusive<u32> = 5_500..=192_000;
@@ -56,10 +57,10 @@ trait Codec {
     /// elsewhere. Keeps the old state if memory is short.
     fn restart(&mut self);
 
-    /// Samples, per channel, of the frames that have begun in earlier packets but not come out:
-    /// the next packet's sound begins this much before its time.
-    fn carried(&self) -> usize {
-        0
+    /// How long the frames last that have begun in earlier packets but not come out: the next
+    /// packet's sound begins this much before its time.
+    fn carried(&self) -> MediaTime {
+        MediaTime::ZERO
     }
 }
 
@@ -135,8 +136,8 @@ impl Decoder {
         self.format
     }
 
-    /// Samples, per channel, by which the next packet's sound begins before its time.
-    pub(super) fn carried(&self) -> usize {
+    /// By how much the next packet's sound begins before its time.
+    pub(super) fn carried(&self) -> MediaTime {
         self.codec.carried()
     }
 

@@ -13,13 +13,17 @@ use symphonia::default::codecs::MpaDecoder as Symphonia;
 use super::conceal::Concealer;
 use super::downmix::{Downmix, Speaker};
 use super::{Codec, Decoded, Format};
+use crate::media::time::MediaTime;
+use crate::transcode::packetizer::samples_time;
 
 /// Length of a frame's header, in bytes (11172-3 §2.4.1.3).
 const HEADER_BYTES: usize = 4;
 /// Kilobits a second by `bitrate_index`, of MPEG-1 and of the others (11172-3 §2.4.2.3,
 /// 13818-3 §2.4.2.3).
 const KILOBITS: [[u32; 14]; 2] = [
-    [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
+    [
+        32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
+    ],
     [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
 ];
 /// Hertz by `sampling_frequency`, of MPEG-1; MPEG-2 has a half, MPEG-2.5 a quarter.
@@ -214,14 +218,20 @@ impl Codec for Mp3Decoder {
         self.concealer.forget();
     }
 
-    fn carried(&self) -> usize {
-        let mut samples = 0;
+    fn carried(&self) -> MediaTime {
+        let mut time = MediaTime::ZERO;
         let mut rest = self.carry.as_slice();
         while let Some(header) = Header::parse(rest) {
-            samples += header.samples;
+            time = time.plus(samples_time(header.samples as u64, header.rate));
             rest = rest.get(header.bytes..).unwrap_or_default();
         }
-        samples
+        // Less than a header will be a frame like the last.
+        match self.header {
+            Some(header) if !rest.is_empty() => {
+                time.plus(samples_time(header.samples as u64, header.rate))
+            }
+            Some(_) | None => time,
+        }
     }
 }
 
@@ -240,7 +250,10 @@ mod tests {
             ([0xff, 0xe3, 0x18, 0xc4], 8_000, 576, 72),
         ] {
             let header = Header::parse(&bytes).unwrap();
-            assert_eq!((header.rate, header.samples, header.bytes), (rate, samples, length));
+            assert_eq!(
+                (header.rate, header.samples, header.bytes),
+                (rate, samples, length)
+            );
         }
     }
 

@@ -148,7 +148,11 @@ fn a_law(coded: u8) -> i16 {
         0 => (step << 4) + 0x08,
         segment => ((step << 4) + 0x108) << (segment - 1),
     };
-    if bits & 0x80 == 0 { -magnitude } else { magnitude }
+    if bits & 0x80 == 0 {
+        -magnitude
+    } else {
+        magnitude
+    }
 }
 
 /// µ-law: 14 bits, here at the top of 16 (G.711 table 2).
@@ -158,7 +162,11 @@ fn mu_law(coded: u8) -> i16 {
     let step = i16::from(bits & 0x0f);
     let segment = (bits >> 4) & 0x07;
     let magnitude = (((step << 3) + BIAS) << segment) - BIAS;
-    if bits & 0x80 == 0 { magnitude } else { -magnitude }
+    if bits & 0x80 == 0 {
+        magnitude
+    } else {
+        -magnitude
+    }
 }
 
 fn unusable(detail: String) -> TranscodeError {

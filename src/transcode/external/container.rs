@@ -103,9 +103,7 @@ mod tests {
     fn flv_tags_hold_length_time_and_data() {
         let mut out = Vec::new();
         Container::Flv(0xb2).packet(0x0102_0304, &[9, 8, 7], &mut out);
-        let tag = [
-            8, 0, 0, 4, 2, 3, 4, 1, 0, 0, 0, 0xb2, 9, 8, 7, 0, 0, 0, 15,
-        ];
+        let tag = [8, 0, 0, 4, 2, 3, 4, 1, 0, 0, 0, 0xb2, 9, 8, 7, 0, 0, 0, 15];
         assert_eq!(out, tag);
     }
 

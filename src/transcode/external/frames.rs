@@ -44,8 +44,7 @@ pub(super) fn ac3(packet: &[u8]) -> Option<Content> {
 
 /// A frame's length in bytes, and what it holds.
 fn ac3_frame(frame: &[u8]) -> Option<(usize, Content)> {
-    let [sync_1, sync_2, third, fourth, fifth, sixth] =
-        *frame.first_chunk::<AC3_HEADER_BYTES>()?;
+    let [sync_1, sync_2, third, fourth, fifth, sixth] = *frame.first_chunk::<AC3_HEADER_BYTES>()?;
     if (sync_1, sync_2) != (0x0b, 0x77) {
         return None;
     }
@@ -59,7 +58,11 @@ fn ac3_frame(frame: &[u8]) -> Option<(usize, Content)> {
             Some(rate) => (*rate, *EAC3_BLOCKS.get(second)?),
             None => (AC3_RATES.get(second)? / 2, 6),
         };
-        let samples = if dependent { 0 } else { blocks * AC3_BLOCK_SAMPLES };
+        let samples = if dependent {
+            0
+        } else {
+            blocks * AC3_BLOCK_SAMPLES
+        };
         return Some((bytes, Content { rate, samples }));
     }
     let size = usize::from(fifth & 0x3f);
@@ -180,7 +183,10 @@ mod tests {
         let two = frame([0x0b, 0x77, 0x01, 0x7f, 0x1f, 0x80], 768);
         assert_eq!(ac3(&two).unwrap().samples, 512);
         let dependent = frame([0x0b, 0x77, 0x41, 0x7f, 0x3f, 0x80], 768);
-        assert_eq!(ac3(&[six, dependent.clone()].concat()).unwrap().samples, 1_536);
+        assert_eq!(
+            ac3(&[six, dependent.clone()].concat()).unwrap().samples,
+            1_536
+        );
         assert_eq!(ac3(&dependent), None, "alone it is nothing");
     }
 
