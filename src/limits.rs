@@ -198,13 +198,14 @@ pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 /// Streams of one transcode worker: about twice what a core does in real time, so that more could
 /// only come late.
 pub const TRANSCODE_STREAMS_MAX: usize = 256;
-/// Largest AAC access unit, in bytes: 6,144 bits (14496-3 §4.5.3.1) for each of 8 channels.
-pub const AAC_UNIT_BYTES_MAX: usize = 6_144;
+/// Largest audio packet, in bytes: a FLAC frame of 4,096 samples in 5.1 that cannot be compressed, or a
+/// third of a second of PCM.
+pub const AUDIO_UNIT_BYTES_MAX: usize = 65_536;
 /// Largest AudioSpecificConfig, in bytes: with a program config element and its longest comment.
 pub const AAC_CONFIG_BYTES_MAX: usize = 512;
 /// Units of a stream that fail to decode, with none before them that did not, until its viewers
 /// are told: a second of sound.
-pub const AAC_FAILURES_BEFORE_VERDICT: u64 = 50;
+pub const AUDIO_FAILURES_BEFORE_VERDICT: u64 = 50;
 /// Distance between a unit's time and where the sound before it ends that still counts as jitter:
 /// longer than one AAC frame at 44.1 kHz (23.2 ms), so that neither a publisher that rounds nor a
 /// single lost frame tears the sound, and less than the 45 ms of early sound that people notice

@@ -2,6 +2,7 @@
 //! is a state machine of another module.
 
 mod affinity;
+mod audio_child;
 mod child;
 mod clock;
 mod control_loop;
