@@ -42,6 +42,26 @@ window.probe = (() => {
     };
   }
 
+  /** The number in a frame's black and white blocks, as counter.py reads it, or null. */
+  async function readNumber(frame, bits, rows) {
+    const { width, height } = frame.visibleRect;
+    const lumas = [];
+    for (const row of rows) {
+      const y = Math.floor((row * height) / 2) * 2;
+      const buffer = new Uint8Array(frame.allocationSize({ rect: { x: 0, y, width, height: 2 } }));
+      const [plane] = await frame.copyTo(buffer, { rect: { x: 0, y, width, height: 2 } });
+      lumas.push(buffer.subarray(plane.offset));
+    }
+    let number = 0;
+    for (let bit = 0; bit < bits; bit += 1) {
+      const x = Math.floor(((bit + 0.5) * width) / bits);
+      const [upper, lower] = lumas.map((luma) => luma[x]);
+      if (Math.abs(upper - lower) < 60) return null;
+      if (upper > lower) number += 2 ** bit;
+    }
+    return number;
+  }
+
   return {
     snapshot() {
       const figures = window.rtmpeer?.stats() ?? {};
@@ -136,6 +156,32 @@ window.probe = (() => {
       running = false;
       await context.close();
       return { flashes: flashes.times, beeps: beeps.times, frames };
+    },
+
+    /**
+     * Everything about a clip of the matrix at once: the number in each decoded frame with the
+     * wall clock when it came, flashes and beeps as `flashesAndBeeps`, tones, counters.
+     */
+    async record(seconds, flash, bits, rows) {
+      const before = await this.counters();
+      const frames = [];
+      const track = video().srcObject.getVideoTracks()[0]?.clone();
+      const reader = track && new MediaStreamTrackProcessor({ track, maxBufferSize: 30 })
+        .readable.getReader();
+      const reading = reader && (async () => {
+        for (;;) {
+          const { value: frame, done } = await reader.read();
+          if (done) return;
+          const at = performance.timeOrigin + performance.now();
+          frames.push([at, await readNumber(frame, bits, rows)]);
+          frame.close();
+        }
+      })();
+      const rhythm = await this.flashesAndBeeps(seconds, flash);
+      track?.stop();
+      await reading;
+      const after = await this.counters();
+      return { before, after, numbers: frames, ...rhythm, tones: await this.tones() };
     },
 
     /** How far the page is wider than the window, in pixels. */
