@@ -25,7 +25,9 @@ const BITS_PER_SECOND_V2: u32 = 32_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let kind = arguments.get(1).expect("v1, v1-implicit, v2 or v2-implicit");
+    let kind = arguments
+        .get(1)
+        .expect("v1, v1-implicit, v2 or v2-implicit");
     let rate: u32 = arguments.get(2).expect("samples a second").parse().unwrap();
     let (object, bits) = if kind.starts_with("v2") {
         (AudioObjectType::Mpeg4HeAacV2, BITS_PER_SECOND_V2)
@@ -57,7 +59,8 @@ fn main() {
         .collect();
 
     let mut out = std::io::stdout().lock();
-    out.write_all(b"FLV\x01\x04\x00\x00\x00\x09\x00\x00\x00\x00").unwrap();
+    out.write_all(b"FLV\x01\x04\x00\x00\x00\x09\x00\x00\x00\x00")
+        .unwrap();
     write_tag(&mut out, 0, 0, &config);
     let mut packet = vec![0; 8_192];
     let (mut read, mut written) = (0, 0_u64);
@@ -67,7 +70,12 @@ fn main() {
         read += made.input_consumed;
         if made.output_size > 0 {
             let milliseconds = written * 1_000 / u64::from(rate);
-            write_tag(&mut out, milliseconds as u32, 1, &packet[..made.output_size]);
+            write_tag(
+                &mut out,
+                milliseconds as u32,
+                1,
+                &packet[..made.output_size],
+            );
             written += PACKET_SAMPLES;
         }
     }
@@ -89,7 +97,8 @@ fn write_tag(out: &mut impl Write, milliseconds: u32, kind: u8, data: &[u8]) {
     let time = milliseconds.to_be_bytes();
     out.write_all(&[8]).unwrap();
     out.write_all(&size.to_be_bytes()[1..]).unwrap();
-    out.write_all(&[time[1], time[2], time[3], time[0], 0, 0, 0]).unwrap();
+    out.write_all(&[time[1], time[2], time[3], time[0], 0, 0, 0])
+        .unwrap();
     out.write_all(&[AUDIO_TAG_HEADER, kind]).unwrap();
     out.write_all(data).unwrap();
     out.write_all(&(size + 11).to_be_bytes()).unwrap();

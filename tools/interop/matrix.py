@@ -112,6 +112,7 @@ def judge(clip, facts, seen, colours, viewer):
         figures["join_ms"] = viewer.first_frame_ms
         figures |= delays(seen, viewer)
     if clip.audio:
+        require(viewer.audio, "aiortc hears nothing")
         tones = {"chromium": seen["tones"][0]["hertz"], "aiortc": viewer.tones()[0]}
         for hertz in tones.values():
             check_tone(hertz, publishers.TONE_HERTZ)

@@ -308,7 +308,7 @@ def publish_arguments(clip, path, binary, url):
     if binary != publishers.debian_ffmpeg():
         # The newer one sends the first half second at once unless told.
         arguments += ["-readrate", "1", "-readrate_initial_burst", "0.001"]
-        enhanced = ["-rtmp_enhanced_codecs", "hvc1,av01,vp09,vp08,Opus,fLaC,ac-3,ec-3,.mp3,mp4a,avc1"]
+        enhanced = ["-rtmp_enhanced_codecs", "hvc1,av01,vp09"]
     else:
         arguments += ["-re"]
     return [*arguments, "-i", str(path), "-map", "0", "-c", "copy", "-f", "flv", *enhanced, url]

@@ -25,6 +25,7 @@ import traceback
 
 import faults
 import matrix
+import obs
 import publishers
 from aiortc_viewer import AiortcViewer
 from browser import Browser
@@ -129,7 +130,7 @@ async def gstreamer_untouched(world):
 
 
 @case("obs settings without b-frames, 720p, to chromium")
-async def obs(world):
+async def obs_without_b_frames(world):
     room = world.room("obs")
     async with publishers.ffmpeg(world.server, room, encoder="obs", size=(1280, 720)) as publisher:
         await world.live(publisher, room)
@@ -550,6 +551,7 @@ def main():
     arguments = parser.parse_args()
     CASES.update(faults.CASES)
     CASES.update(matrix.cases(arguments.full))
+    CASES.update(obs.CASES if arguments.full else {})
     names = [n for n in CASES if not arguments.only or any(text in n for text in arguments.only)]
     if arguments.list:
         print("\n".join(names))
