@@ -156,7 +156,8 @@ async def says_why(server, room, page, word):
     async def both():
         seen["page"] = [await page.probe("text", selector) for selector in PAGE_TEXTS]
         seen["rooms"] = str(await server.get_json(f"v1/rooms/{room}"))
-        return word in str(seen["page"]) and word in seen["rooms"]
+        # Advice on an encoder's options names ffmpeg as well.
+        return all(word in str(said).replace("In ffmpeg", "") for said in seen.values())
 
     try:
         await until(both, EXPLAIN_SECONDS, f"page and /v1/rooms/ROOM speak of {word!r}")

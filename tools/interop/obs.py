@@ -4,8 +4,10 @@ Runs under Xvfb with software rendering. Needs the packages obs-studio and xvfb.
 import asyncio
 import json
 import os
+import pathlib
 import shutil
 import signal
+import tempfile
 
 from checks import check_colours, require
 from server import LOGS, Failure, until
@@ -62,8 +64,7 @@ async def obs_plays(world):
     for command in ("obs", "xvfb-run"):
         require(shutil.which(command), f"{command} is not installed: apt-get install obs-studio xvfb")
     room = world.room("obs")
-    home = LOGS / f"home-{room}"
-    shutil.rmtree(home, ignore_errors=True)
+    home = pathlib.Path(tempfile.mkdtemp(prefix="rtmpeer-obs-"))
     write_settings(home, world.server, room)
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(home), "LIBGL_ALWAYS_SOFTWARE": "1",
@@ -106,6 +107,7 @@ async def obs_plays(world):
             except asyncio.TimeoutError:
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 async def live(world, process, room):
