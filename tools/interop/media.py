@@ -300,8 +300,8 @@ def look_at(path, clip):
         raise Failure(f"{clip.name}: its frames are {numbers[:40]}…")
     with av.open(str(path)) as container:
         packets = container.demux(video=0) if clip.video else []
-        order = [round(float(packet.pts * packet.time_base) * FPS) for packet in packets if packet.size]
-    order = [number - min(order) for number in order]
+        sent = [float(packet.pts * packet.time_base) for packet in packets if packet.size]
+    order = [round((pts - min(sent)) * FPS) for pts in sent]
     skews = nearest_differences(flashes, beeps)
     # `order`: number of each frame as they are sent.
     return {"skew_ms": round(float(numpy.median(skews)), 1) if skews else 0.0, "order": order}
