@@ -9,6 +9,7 @@ mod deadlines;
 mod guard;
 mod publishers;
 mod rooms;
+mod viewer_table;
 mod viewers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,7 +32,7 @@ use crate::webrtc::{ViewerError, ViewerFactory};
 use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
-use viewers::ViewerState;
+use viewer_table::{Slot, ViewerTable};
 
 /// When nothing waits for anything: wake this often all the same, to show the watchdog life.
 const IDLE_WAKE: Duration = Duration::from_secs(1);
@@ -114,10 +115,10 @@ pub struct Engine {
     demux: Demux,
     publishers: BTreeMap<PublisherId, Publisher>,
     rooms: BTreeMap<RoomId, RoomState>,
-    viewers: BTreeMap<ViewerId, ViewerState>,
+    viewers: ViewerTable,
     deadlines: Deadlines<Timer>,
     dirty_publishers: VecDeque<PublisherId>,
-    dirty_viewers: VecDeque<ViewerId>,
+    dirty_viewers: VecDeque<Slot>,
     outputs: VecDeque<EngineOutput>,
     batch: SendBatch,
     /// When the oldest live picture in the batch was received.
@@ -148,7 +149,7 @@ impl Engine {
             demux: Demux::new(core, cores),
             publishers: BTreeMap::new(),
             rooms: BTreeMap::new(),
-            viewers: BTreeMap::new(),
+            viewers: ViewerTable::default(),
             deadlines: Deadlines::default(),
             dirty_publishers: VecDeque::new(),
             dirty_viewers: VecDeque::new(),
@@ -353,7 +354,7 @@ impl Engine {
         for publisher in publishers {
             self.close_publisher(publisher, now);
         }
-        let viewers: Vec<_> = self.viewers.keys().copied().collect();
+        let viewers: Vec<_> = self.viewers.ids().collect();
         for viewer in viewers {
             self.remove_viewer(viewer, ViewerEnd::Closed, now);
         }
@@ -379,14 +380,14 @@ impl Engine {
     /// Holds in every state between calls; a debug build stops where it does not.
     fn check_invariants(&self) {
         if cfg!(debug_assertions) {
-            for (id, state) in &self.viewers {
+            for (id, state) in self.viewers.iter() {
                 let room = self.rooms.get(&state.room);
-                debug_assert!(room.is_some_and(|room| room.viewers.contains(id)));
+                debug_assert!(room.is_some_and(|room| room.viewers.contains_key(&id)));
             }
             for (id, state) in &self.rooms {
                 debug_assert!(!state.is_unused(), "room {id} is kept for nobody");
-                for viewer in &state.viewers {
-                    debug_assert!(self.viewers.contains_key(viewer));
+                for &viewer in state.viewers.keys() {
+                    debug_assert!(self.viewers.contains(viewer));
                 }
             }
             debug_assert!(!self.viewers.is_empty() || self.demux.is_empty());

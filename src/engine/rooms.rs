@@ -1,9 +1,9 @@
 //! A room on this core: its media, its viewers, and the cores it is linked to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Engine, EngineOutput};
+use super::{Engine, EngineOutput, Slot};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, ViewerId};
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::messages::MediaMsg;
@@ -16,7 +16,7 @@ pub(super) struct RoomState {
     /// Who publishes it, if that is on this core.
     pub(super) publisher: Option<PublisherId>,
     /// This core's viewers.
-    pub(super) viewers: BTreeSet<ViewerId>,
+    pub(super) viewers: BTreeMap<ViewerId, Slot>,
     /// Cores with viewers of it, while it is published here.
     pub(super) links: BTreeMap<CoreId, Cursor>,
     /// Who is served first, so that nobody is always the last.
@@ -28,7 +28,7 @@ impl RoomState {
         Self {
             room: Room::default(),
             publisher: None,
-            viewers: BTreeSet::new(),
+            viewers: BTreeMap::new(),
             links: BTreeMap::new(),
             first: None,
         }
@@ -44,19 +44,19 @@ impl RoomState {
     }
 
     /// Its viewers, beginning with another one each time.
-    fn viewers_in_turn(&mut self) -> impl Iterator<Item = ViewerId> {
+    fn viewers_in_turn(&mut self) -> impl Iterator<Item = Slot> {
         let from = self.first.unwrap_or(ViewerId(0));
         let after = self
             .viewers
             .range(from..)
             .nth(1)
-            .or_else(|| self.viewers.first());
-        self.first = after.copied();
+            .or_else(|| self.viewers.first_key_value());
+        self.first = after.map(|(&id, _)| id);
         let begin = self.first.unwrap_or(from);
         self.viewers
             .range(begin..)
             .chain(self.viewers.range(..begin))
-            .copied()
+            .map(|(_, &slot)| slot)
     }
 }
 
@@ -87,9 +87,9 @@ impl Engine {
         if !taken {
             return;
         }
-        for viewer in state.viewers_in_turn() {
-            if let Some(viewer_state) = self.viewers.get_mut(&viewer) {
-                viewer_state.mark(viewer, &mut self.dirty_viewers);
+        for slot in state.viewers_in_turn() {
+            if let Some(viewer) = self.viewers.at_mut(slot) {
+                viewer.mark_media(&mut self.dirty_viewers);
             }
         }
         self.feed_links(room);

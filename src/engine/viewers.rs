@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::guard::guarded;
-use super::{Engine, Timer};
+use super::{Engine, Slot, Timer};
 use crate::ids::{RoomId, RoomName, ViewerId};
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::messages::{ControlMsg, ViewerBegin, ViewerEnd};
+use crate::metrics::CoreCounters;
 use crate::room::Cursor;
 use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput, ViewerStats};
 
 /// One viewer and how far it has got.
 #[derive(Debug)]
 pub(super) struct ViewerState {
+    id: ViewerId,
+    slot: Slot,
     viewer: Viewer,
     pub(super) room: RoomId,
     cursor: Cursor,
@@ -25,15 +28,27 @@ pub(super) struct ViewerState {
     pending: Option<Arc<FrameSet>>,
     /// What the core's counters know of it already.
     counted: ViewerStats,
-    dirty: bool,
+    /// Whether it is in the queue of those to serve.
+    queued: bool,
+    /// Whether its session may have something to say, or another deadline. The frames that flow
+    /// need not ask.
+    session_due: bool,
+    /// Whether a frame was given to its session, which reports from then on.
+    begun: bool,
 }
 
 impl ViewerState {
-    /// Puts it into the queue of those to serve, once.
-    pub(super) fn mark(&mut self, id: ViewerId, queue: &mut VecDeque<ViewerId>) {
-        if !self.dirty {
-            self.dirty = true;
-            queue.push_back(id);
+    /// Puts it into the queue of those to serve, once: something was done to its session.
+    pub(super) fn mark(&mut self, queue: &mut VecDeque<Slot>) {
+        self.session_due = true;
+        self.mark_media(queue);
+    }
+
+    /// Puts it into the queue of those to serve, once: there is a frame.
+    pub(super) fn mark_media(&mut self, queue: &mut VecDeque<Slot>) {
+        if !self.queued {
+            self.queued = true;
+            queue.push_back(self.slot);
         }
     }
 }
@@ -75,20 +90,25 @@ impl Engine {
         };
         self.demux.register(viewer.ufrag(), id);
         let room = self.room_entry(join.room);
-        room.viewers.insert(id);
         let cursor = room.room.join();
         let publisher = room.publisher;
-        let mut state = ViewerState {
+        let slot = self.viewers.insert(id, |slot| ViewerState {
+            id,
+            slot,
             viewer,
             room: join.room,
             cursor,
             live: false,
             pending: None,
             counted: ViewerStats::default(),
-            dirty: false,
-        };
-        state.mark(id, &mut self.dirty_viewers);
-        self.viewers.insert(id, state);
+            queued: false,
+            session_due: false,
+            begun: false,
+        });
+        self.room_entry(join.room).viewers.insert(id, slot);
+        if let Some(state) = self.viewers.at_mut(slot) {
+            state.mark(&mut self.dirty_viewers);
+        }
         if let Some(publisher) = publisher {
             self.update_transcoding(publisher);
         }
@@ -144,7 +164,7 @@ impl Engine {
     }
 
     pub(super) fn remove_viewer(&mut self, id: ViewerId, reason: ViewerEnd, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+        let Some(state) = self.viewers.get_mut(id) else {
             return;
         };
         // A panic here changes nothing: the viewer goes either way.
@@ -192,45 +212,31 @@ impl Engine {
         self.with_viewer(id, |viewer| viewer.handle_timeout(now));
     }
 
-    /// Takes a viewer's outputs and sends it the frames it has not got yet, as far as pacing and
-    /// the batch allow.
-    pub(super) fn serve_viewer(&mut self, id: ViewerId, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+    /// Takes a viewer's outputs if it may have some, and sends it the frames it has not got yet, as
+    /// far as pacing and the batch allow.
+    pub(super) fn serve_viewer(&mut self, slot: Slot, now: Instant) {
+        let Some(state) = self.viewers.at_mut(slot) else {
             return;
         };
-        state.dirty = false;
-        if !self.drain_viewer(id, now) {
+        state.queued = false;
+        let id = state.id;
+        if state.session_due && !self.drain_viewer(id, now) {
             return;
         }
-        if guarded(|| self.send_frames(id, now)).is_none() {
+        if guarded(|| self.send_frames(slot, now)).is_none() {
             self.drop_viewer_for_bug(id);
-        }
-        self.count_sent(id);
-    }
-
-    /// Adds what a viewer did since the last time to the core's counters.
-    fn count_sent(&mut self, id: ViewerId) {
-        let Some(state) = self.viewers.get_mut(&id) else {
             return;
-        };
-        let (before, after) = (state.counted, state.viewer.stats());
-        state.counted = after;
-        let counters = &self.counters;
-        counters
-            .rtp_packets
-            .add(after.packets_sent.saturating_sub(before.packets_sent));
-        counters
-            .rtp_bytes
-            .add(after.bytes_sent.saturating_sub(before.bytes_sent));
-        counters
-            .resends
-            .add(after.packets_resent.saturating_sub(before.packets_resent));
-        counters.nacks.add(after.nacks.saturating_sub(before.nacks));
-        counters.plis.add(after.plis.saturating_sub(before.plis));
+        }
+        if let Some(state) = self.viewers.at_mut(slot) {
+            count_sent(&self.counters, state);
+            if state.session_due {
+                state.mark_media(&mut self.dirty_viewers);
+            }
+        }
     }
 
-    fn send_frames(&mut self, id: ViewerId, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+    fn send_frames(&mut self, slot: Slot, now: Instant) {
+        let Some(state) = self.viewers.at_mut(slot) else {
             return;
         };
         let Some(room) = self.rooms.get(&state.room) else {
@@ -240,6 +246,7 @@ impl Engine {
             return;
         }
         while let Some(delivery) = room.room.next(&state.cursor, TrackKind::Audio) {
+            state.session_due |= !std::mem::replace(&mut state.begun, true);
             state.viewer.send(&delivery.frame, now, &mut self.batch);
             state.cursor.advance(&delivery.frame);
         }
@@ -250,7 +257,7 @@ impl Engine {
             .map(|frame| frame.number);
         loop {
             if self.batch.is_full() {
-                state.mark(id, &mut self.dirty_viewers);
+                state.mark_media(&mut self.dirty_viewers);
                 return;
             }
             let frame = match state.pending.take() {
@@ -266,9 +273,10 @@ impl Engine {
                     delivery.frame
                 }
             };
+            state.session_due |= !std::mem::replace(&mut state.begun, true);
             if let Sent::Paced(at) = state.viewer.send(&frame, now, &mut self.batch) {
                 state.pending = Some(frame);
-                self.deadlines.set_earlier(Timer::Viewer(id), at);
+                self.deadlines.set_earlier(Timer::Viewer(state.id), at);
                 return;
             }
             if live_edge == Some(frame.number) {
@@ -281,9 +289,10 @@ impl Engine {
     /// Takes a viewer's outputs until it is idle. `false`: the viewer is gone.
     fn drain_viewer(&mut self, id: ViewerId, now: Instant) -> bool {
         loop {
-            let Some(state) = self.viewers.get_mut(&id) else {
+            let Some(state) = self.viewers.get_mut(id) else {
                 return false;
             };
+            state.session_due = false;
             let batch = &mut self.batch;
             let Some(output) = guarded(|| state.viewer.poll_output(now, batch)) else {
                 self.drop_viewer_for_bug(id);
@@ -300,7 +309,7 @@ impl Engine {
     }
 
     fn viewer_event(&mut self, id: ViewerId, event: ViewerEvent, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+        let Some(state) = self.viewers.get_mut(id) else {
             return;
         };
         match event {
@@ -309,7 +318,7 @@ impl Engine {
                 if let Some(room) = self.rooms.get(&state.room) {
                     state.cursor = room.room.join();
                 }
-                state.mark(id, &mut self.dirty_viewers);
+                state.mark(&mut self.dirty_viewers);
                 self.control(ControlMsg::ViewerConnected { viewer: id });
             }
             ViewerEvent::Silent => {
@@ -322,13 +331,13 @@ impl Engine {
                 if let Some(room) = self.rooms.get(&state.room) {
                     state.cursor = room.room.join();
                 }
-                state.mark(id, &mut self.dirty_viewers);
+                state.mark(&mut self.dirty_viewers);
             }
             ViewerEvent::KeyframeWanted => {
                 // RTMP has no keyframe request: the newest cached one is all there is.
                 state.cursor.await_key();
                 state.pending = None;
-                state.mark(id, &mut self.dirty_viewers);
+                state.mark(&mut self.dirty_viewers);
             }
             ViewerEvent::Resend { track, sequence } => self.resend(id, track, sequence, now),
             ViewerEvent::Ended(reason) => self.forget_viewer(id, reason),
@@ -336,7 +345,7 @@ impl Engine {
     }
 
     fn resend(&mut self, id: ViewerId, track: TrackKind, sequence: u64, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+        let Some(state) = self.viewers.get_mut(id) else {
             return;
         };
         let Some(room) = self.rooms.get(&state.room) else {
@@ -353,13 +362,13 @@ impl Engine {
     }
 
     fn with_viewer<R>(&mut self, id: ViewerId, step: impl FnOnce(&mut Viewer) -> R) -> Option<R> {
-        let state = self.viewers.get_mut(&id)?;
+        let state = self.viewers.get_mut(id)?;
         let Some(result) = guarded(|| step(&mut state.viewer)) else {
             self.drop_viewer_for_bug(id);
             return None;
         };
-        if let Some(state) = self.viewers.get_mut(&id) {
-            state.mark(id, &mut self.dirty_viewers);
+        if let Some(state) = self.viewers.get_mut(id) {
+            state.mark(&mut self.dirty_viewers);
         }
         Some(result)
     }
@@ -371,7 +380,7 @@ impl Engine {
     }
 
     fn forget_viewer(&mut self, id: ViewerId, reason: ViewerEnd) {
-        let Some(state) = self.viewers.remove(&id) else {
+        let Some(state) = self.viewers.remove(id) else {
             return;
         };
         self.demux.remove(id);
@@ -385,4 +394,19 @@ impl Engine {
         self.free_room_if_unused(state.room);
         self.control(ControlMsg::ViewerLeft { viewer: id, reason });
     }
+}
+
+/// Adds what a viewer did since the last time to the core's counters.
+fn count_sent(counters: &CoreCounters, state: &mut ViewerState) {
+    let (before, after) = (state.counted, state.viewer.stats());
+    if before == after {
+        return;
+    }
+    state.counted = after;
+    let since = |count: fn(&ViewerStats) -> u64| count(&after).saturating_sub(count(&before));
+    counters.rtp_packets.add(since(|stats| stats.packets_sent));
+    counters.rtp_bytes.add(since(|stats| stats.bytes_sent));
+    counters.resends.add(since(|stats| stats.packets_resent));
+    counters.nacks.add(since(|stats| stats.nacks));
+    counters.plis.add(since(|stats| stats.plis));
 }

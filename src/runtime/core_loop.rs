@@ -103,6 +103,8 @@ pub struct CoreLoop {
     /// The kernel takes no more datagrams: since when, and how many trains of the engine's batch
     /// it has.
     blocked: Option<(Instant, usize)>,
+    /// Whether the poll tells when the socket takes more.
+    watches_writable: bool,
     /// Cores and control that were sent something in this turn.
     rung: Rung,
 }
@@ -128,6 +130,7 @@ impl CoreLoop {
             mail_waits: true,
             buffer: vec![0; READ_BYTES],
             blocked: None,
+            watches_writable: false,
             rung: Rung::default(),
         })
     }
@@ -326,13 +329,24 @@ impl CoreLoop {
         let left = self.io.engine.batch().len().saturating_sub(outcome.trains);
         if left > 0 {
             if now.saturating_duration_since(since) < BLOCKED_MAX {
+                self.watch_writable(true);
                 self.blocked = Some((since, outcome.trains));
                 return false;
             }
             self.io.counters.send_blocked.add_len(left);
         }
+        self.watch_writable(false);
         self.io.engine.batch_sent(clock::now());
         true
+    }
+
+    /// A failure costs [`BLOCKED_RETRY`] at most.
+    fn watch_writable(&mut self, watch: bool) {
+        if self.watches_writable != watch {
+            let registry = self.io.poll.registry();
+            let watching = self.io.socket.watch_writable(registry, UDP, watch);
+            self.watches_writable = watching.is_ok() && watch;
+        }
     }
 
     fn post_core(&mut self, to: CoreId, message: CoreMsg) {

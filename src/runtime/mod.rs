@@ -11,6 +11,7 @@ mod mailbox;
 mod process;
 mod tcp_conn;
 mod transcode_loop;
+mod udp_send;
 mod udp_socket;
 mod watchdog;
 mod webhook_loop;

@@ -151,10 +151,18 @@ impl Numbering {
         }
     }
 
-    /// Numbers the next packet to be sent: packet `packet` of `frame`, whose true timestamp is
-    /// `ticks`.
-    pub(super) fn place(&mut self, frame: &FrameSet, packet: usize, ticks: u32) -> Place {
+    /// Numbers the next packets to be sent: `count` packets of `frame` from `packet` on; the
+    /// frame's true timestamp is `ticks`. Gives the place of the first; the others' are one packet
+    /// index further each.
+    pub(super) fn place(
+        &mut self,
+        frame: &FrameSet,
+        packet: usize,
+        count: usize,
+        ticks: u32,
+    ) -> Place {
         let room = frame.first_sequence.saturating_add(packet as u64);
+        let count = count as u64;
         if self.expected != Some(room) {
             while self.segments.len() >= SEGMENTS_MAX {
                 self.segments.pop_front();
@@ -166,9 +174,9 @@ impl Numbering {
                 relaxed: self.relaxed.then_some(self.next),
             });
         }
-        self.expected = Some(room.saturating_add(1));
+        self.expected = Some(room.saturating_add(count));
         let index = self.next;
-        self.next = self.next.saturating_add(1);
+        self.next = self.next.saturating_add(count);
         let ticks = self
             .burst
             .map_or(ticks, |burst| burst.ticks(frame.number, ticks));
@@ -268,7 +276,7 @@ mod tests {
         let mut places = Vec::new();
         for frame in &frames {
             for packet in 0..frame.packet_count() {
-                places.push(numbering.place(frame, packet, 0).index);
+                places.push(numbering.place(frame, packet, 1, 0).index);
             }
         }
         assert_eq!(places, [7, 8, 9, 10, 11]);
@@ -285,7 +293,7 @@ mod tests {
         let long = frame(0, 0, 40_000);
         let mut last = None;
         for packet in 0..long.packet_count() {
-            last = Some(numbering.place(&long, packet, 0));
+            last = Some(numbering.place(&long, packet, 1, 0));
         }
         let last = last.unwrap();
         assert_eq!(last.index, 72_766);
@@ -299,7 +307,9 @@ mod tests {
     fn burst_sent_again_shows_nothing_older_than_what_was_shown() {
         let mut numbering = Numbering::new(0);
         let place = |numbering: &mut Numbering, number: u64, ticks| {
-            numbering.place(&frame(number, number, 1), 0, ticks).ticks
+            numbering
+                .place(&frame(number, number, 1), 0, 1, ticks)
+                .ticks
         };
         let mut shown = 0;
         for number in 0..300 {
@@ -325,7 +335,9 @@ mod tests {
         let mut numbering = Numbering::new(0);
         numbering.begin_burst(9, 12, 900_000);
         let ticks = |numbering: &mut Numbering, number: u64, ticks| {
-            numbering.place(&frame(number, number, 1), 0, ticks).ticks
+            numbering
+                .place(&frame(number, number, 1), 0, 1, ticks)
+                .ticks
         };
         assert_eq!(ticks(&mut numbering, 10, 894_000), 899_820);
         assert_eq!(ticks(&mut numbering, 11, 897_000), 899_910);
@@ -337,7 +349,7 @@ mod tests {
     fn segments_are_bounded_and_old_ones_forgotten() {
         let mut numbering = Numbering::new(0);
         for number in 0..100 {
-            numbering.place(&frame(number, number * 10, 1), 0, 0);
+            numbering.place(&frame(number, number * 10, 1), 0, 1, 0);
         }
         assert_eq!(numbering.segments.len(), SEGMENTS_MAX);
         assert_eq!(numbering.room_sequence(99), Some(990));
@@ -367,7 +379,7 @@ mod tests {
                 sequence += u64::from(packets);
                 for packet in 0..frame.packet_count() {
                     let ticks = (number * 3_000) as u32;
-                    let place = numbering.place(&frame, packet, ticks);
+                    let place = numbering.place(&frame, packet, 1, ticks);
                     prop_assert_eq!(place.index, u64::from(first) + sent.len() as u64);
                     sent.push((number, frame.first_sequence, packets, packet, ticks, place));
                 }
