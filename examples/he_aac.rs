@@ -63,7 +63,8 @@ fn main() {
         .unwrap();
     write_tag(&mut out, 0, 0, &config);
     let mut packet = vec![0; 8_192];
-    let (mut read, mut written) = (0, 0_u64);
+    // The encoder's delay is left out at the beginning, so that sound and picture stay together.
+    let (mut read, mut written) = (info.nDelay as usize * 2, 0_u64);
     while read < samples.len() {
         let end = (read + PACKET_SAMPLES as usize * 2).min(samples.len());
         let made = encoder.encode(&samples[read..end], &mut packet).unwrap();
