@@ -154,8 +154,17 @@ fn pixels_that_are_not_square_and_odd_sizes_become_what_browsers_show_right() {
 #[test]
 fn another_picture_size_within_the_stream_is_followed() {
     let source = b_frames();
-    let other = video::source(VideoCodec::Avc, "other", "160x120", 30, 2, video::X264_B_FRAMES);
-    let sets = DecoderConfig::parse(&other.config.record).unwrap().parameter_sets;
+    let other = video::source(
+        VideoCodec::Avc,
+        "other",
+        "160x120",
+        30,
+        2,
+        video::X264_B_FRAMES,
+    );
+    let sets = DecoderConfig::parse(&other.config.record)
+        .unwrap()
+        .parameter_sets;
     let video = KitVideo::start(VideoSettings::default());
     video.open(&source);
     let first = feed(&video, &source, 0..60);

@@ -291,3 +291,126 @@ fn limit(resource: Resource, value: u64) -> io::Result<()> {
     };
     Ok(rustix::process::setrlimit(resource, both)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use mio::Poll;
+
+    use super::*;
+
+    const TOKENS: PipeTokens = PipeTokens {
+        stdin: Token(1),
+        stdout: Token(2),
+        stderr: Token(3),
+    };
+
+    fn start(registry: &Registry, script: &str) -> io::Result<ChildProcess> {
+        let arguments = ["-c".to_owned(), script.to_owned()];
+        let containment = Containment {
+            cpus: Vec::new(),
+            limit_memory: true,
+        };
+        ChildProcess::start("sh", &arguments, &containment, registry, TOKENS)
+    }
+
+    fn wait_for(mut done: impl FnMut() -> bool) {
+        let deadline: Instant = super::super::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(super::super::now() < deadline, "it takes too long");
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_gone(pid: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        !stat.is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    #[test]
+    fn a_child_dies_with_the_thread_that_started_it() {
+        let poll = Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        let starter = std::thread::spawn(move || {
+            let child = start(&registry, "exec sleep 60").unwrap();
+            let pid = child.process.id();
+            assert!(!is_gone(pid));
+            // Nobody is left to kill it but the kernel.
+            std::mem::forget(child);
+            pid
+        });
+        let pid = starter.join().unwrap();
+        wait_for(|| is_gone(pid));
+    }
+
+    #[test]
+    fn killing_a_child_kills_what_it_started_and_leaves_no_zombie() {
+        let poll = Poll::new().unwrap();
+        let mut child = start(poll.registry(), "sleep 60 & echo $!; wait").unwrap();
+        let mut buffer = [0; 64];
+        let mut text = String::new();
+        wait_for(|| {
+            if let Piped::Bytes(count) = child.read(&mut buffer) {
+                text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            }
+            text.ends_with('\n')
+        });
+        let grandchild: u32 = text.trim().parse().unwrap();
+        let pid = child.process.id();
+        assert!(!is_gone(grandchild));
+        child.kill();
+        wait_for(|| child.ended().is_some());
+        wait_for(|| is_gone(grandchild));
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn a_child_that_wants_too_much_memory_does_not_get_it() {
+        let poll = Poll::new().unwrap();
+        let mut child = start(poll.registry(), "head -c 5G /dev/zero | tail").unwrap();
+        wait_for(|| child.ended().is_some());
+        child.listen();
+        assert!(child.said().contains("memory"), "{}", child.said());
+    }
+
+    #[test]
+    fn only_the_last_of_what_a_child_says_is_kept() {
+        let poll = Poll::new().unwrap();
+        let script = "i=0; while [ $i -lt 2000 ]; do echo \"line $i\" >&2; i=$((i+1)); done; \
+                      printf 'a\\033[31mb\\n' >&2";
+        let mut child = start(poll.registry(), script).unwrap();
+        wait_for(|| {
+            child.listen();
+            child.ended().is_some()
+        });
+        child.listen();
+        let said = child.said();
+        assert!(said.len() <= VIDEO_STDERR_BYTES_MAX);
+        assert!(said.ends_with("line 1999\na [31mb"), "{said}");
+    }
+
+    #[test]
+    fn a_child_s_cpu_time_can_be_renewed_while_it_runs() {
+        let poll = Poll::new().unwrap();
+        let child = start(poll.registry(), "exec sleep 60").unwrap();
+        child.renew_cpu_time(Duration::from_secs(100), 2);
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.process.id()));
+        let limits = limits.unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max cpu time"));
+        assert_eq!(line.unwrap().split_whitespace().nth(3), Some("260"));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_not_found() {
+        let poll = Poll::new().unwrap();
+        let missing = ChildProcess::start(
+            "no-such-program",
+            &[],
+            &Containment::default(),
+            poll.registry(),
+            TOKENS,
+        );
+        assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
