@@ -162,6 +162,17 @@ impl ChildProcess {
         }
     }
 
+    /// Whether it waits for a CPU or a disk, and the CPU time it has used, in ticks (proc(5)).
+    pub(super) fn cpu_use(&self) -> Option<(bool, u64)> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
+        // After the name in parentheses: the state, and as 12th and 13th, utime and stime.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let waits = matches!(fields.next()?, "R" | "D");
+        let user: u64 = fields.nth(10)?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some((waits, user.saturating_add(system)))
+    }
+
     /// Kills it and whatever it started.
     pub(super) fn kill(&mut self) {
         // A group that has been waited for may be another's by now.
