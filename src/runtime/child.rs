@@ -256,17 +256,19 @@ impl Fetters {
     /// Runs in the child: system calls only.
     #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
     fn put_on(&self) -> io::Result<()> {
-        limit(Resource::Core, 0)?;
-        limit(Resource::Nofile, VIDEO_CHILD_FILES_MAX)?;
-        let cpu = Rlimit {
-            current: Some(VIDEO_CHILD_CPU_ALLOWANCE.as_secs()),
-            maximum: None,
-        };
-        rustix::process::setrlimit(Resource::Cpu, cpu)?;
-        if let Some(bytes) = self.memory_bytes {
-            limit(Resource::As, bytes)?;
+        // Where the kernel or the service manager forbids any of this, the child runs without it.
+        limit(Resource::Core, Some(0), Some(0));
+        let files = Some(VIDEO_CHILD_FILES_MAX);
+        limit(Resource::Nofile, files, files);
+        limit(
+            Resource::Cpu,
+            Some(VIDEO_CHILD_CPU_ALLOWANCE.as_secs()),
+            None,
+        );
+        if self.memory_bytes.is_some() {
+            limit(Resource::As, self.memory_bytes, self.memory_bytes);
         }
-        // Where the kernel or the service manager forbids the rest, the child runs without it.
+        die_first();
         let _ = rustix::process::nice(VIDEO_CHILD_NICENESS);
         // SAFETY: these calls change the child only; the set lives until after its call.
         unsafe {
@@ -295,12 +297,17 @@ impl Fetters {
     }
 }
 
-fn limit(resource: Resource, value: u64) -> io::Result<()> {
-    let both = Rlimit {
-        current: Some(value),
-        maximum: Some(value),
-    };
-    Ok(rustix::process::setrlimit(resource, both)?)
+fn limit(resource: Resource, current: Option<u64>, maximum: Option<u64>) {
+    let _ = rustix::process::setrlimit(resource, Rlimit { current, maximum });
+}
+
+/// Should the machine run out of memory, a child is to be killed rather than the server.
+fn die_first() {
+    use rustix::fs::{Mode, OFlags, open};
+    let file = open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty());
+    if let Ok(file) = file {
+        let _ = rustix::io::write(file, b"500");
+    }
 }
 
 #[cfg(test)]
