@@ -189,6 +189,11 @@ impl Control {
             ControlMsg::StreamChanged { room, epoch, info } => {
                 self.stream_changed(room, epoch, info);
             }
+            ControlMsg::StreamJudged {
+                room,
+                epoch,
+                verdict,
+            } => self.stream_judged(room, epoch, verdict),
             ControlMsg::PublishEnded { publisher, reason } => {
                 self.publish_ended(publisher, reason, now);
             }

@@ -1,12 +1,15 @@
 //! Publishes: who may, what is known of them, and their end.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::directory::Live;
 use super::{Control, ControlOutput};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, Secret};
 use crate::media::frame::StreamInfo;
+use crate::media::verdict::{Severity, Verdict};
 use crate::messages::{CoreMsg, PublishEnd, PublishRejection};
 use crate::signalling::ServerMessage;
 use crate::webhook::{EventKind, WebhookEvent};
@@ -78,6 +81,8 @@ impl Control {
             core,
             epoch,
             info: StreamInfo::default(),
+            verdict: None,
+            logged: BTreeSet::new(),
             session: session.clone(),
             since: now,
             since_wall: self.timebase.wall(now),
@@ -118,17 +123,34 @@ impl Control {
             .map(|(width, height)| format!(" {width}x{height}"));
         let size = size.unwrap_or_default();
         log::info!("stream is {video}{size}, {audio} room={name}");
-        for line in advice(&info) {
-            if !advice(&live.info).contains(&line) {
-                log::warn!("the publisher should change: {line} room={name}");
-            }
-        }
         live.info = info;
         if live.info.reordering && !live.advised {
             live.advised = true;
             let text = advice(&live.info).join("; ");
             self.broadcast(id, &ServerMessage::Error { text });
         }
+    }
+
+    /// Takes the verdict on a publish; each item is logged once.
+    pub(super) fn stream_judged(&mut self, id: RoomId, epoch: Epoch, verdict: Arc<Verdict>) {
+        let Some(room) = self.directory.room_mut(id) else {
+            return;
+        };
+        let Some(live) = room.live.as_mut().filter(|live| live.epoch == epoch) else {
+            return;
+        };
+        let name = &room.name;
+        for item in verdict.items.iter().filter(|item| !item.logged) {
+            if live.logged.insert(item.code) {
+                match item.severity {
+                    Severity::Info => log::info!("encoder: {item} room={name}"),
+                    Severity::Warning | Severity::Problem => {
+                        log::warn!("encoder: {item} room={name}");
+                    }
+                }
+            }
+        }
+        live.verdict = Some(verdict);
     }
 
     pub(super) fn publish_ended(&mut self, id: PublisherId, reason: PublishEnd, now: Instant) {

@@ -435,6 +435,14 @@ impl Engine {
             IngestOutput::Warning(warning) => {
                 log::warn!("{warning} room={}", publish.name);
             }
+            IngestOutput::Verdict(verdict) => {
+                let epoch = publish.epoch;
+                self.control(ControlMsg::StreamJudged {
+                    room,
+                    epoch,
+                    verdict,
+                });
+            }
         }
     }
 

@@ -6,6 +6,7 @@ mod audio;
 mod report;
 mod stats;
 pub mod timeline;
+mod verdict;
 mod video;
 mod warning;
 
@@ -22,9 +23,11 @@ use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
 use crate::media::flv::{AudioTag, FlvError, VideoTag};
 use crate::media::frame::{StreamInfo, TrackKind, VideoFrame};
 use crate::media::time::{MediaTime, Timebase};
+use crate::media::verdict::Verdict;
 use audio::AudioTrack;
 use report::Report;
 use timeline::Timeline;
+use verdict::Judge;
 use video::{Timing, VideoTrack};
 
 /// Largest width or height that is believed of metadata, in pixels: as of an SPS.
@@ -58,6 +61,8 @@ pub enum IngestOutput {
     Info(StreamInfo),
     /// Something that the publisher should know; each kind once.
     Warning(IngestWarning),
+    /// What was found and measured so far; at most one a second.
+    Verdict(Arc<Verdict>),
 }
 
 /// What onMetaData says, as far as it is of use. Only believed where the stream itself is silent.
@@ -80,6 +85,9 @@ pub struct Ingest {
     metadata: Metadata,
     info: StreamInfo,
     report: Report,
+    judge: Judge,
+    /// Whether the last message mapped comes too late to be heard.
+    late: bool,
 }
 
 impl Ingest {
@@ -94,6 +102,8 @@ impl Ingest {
             metadata: Metadata::default(),
             info: StreamInfo::default(),
             report: Report::default(),
+            judge: Judge::new(timebase),
+            late: false,
         }
     }
 
@@ -173,7 +183,23 @@ impl Ingest {
     /// The next output, or `None` when there is none before the next message. To be polled until
     /// then after each message: what is not is bounded, and media beyond the bound is dropped.
     pub fn poll_output(&mut self) -> Option<IngestOutput> {
-        self.report.pop()
+        if let Some(output) = self.report.pop() {
+            self.judge.watch(&output);
+            return Some(output);
+        }
+        if self.judge.evaluate(&self.timeline) {
+            self.report.info_changed = true;
+            self.tell_info();
+        }
+        let verdict = self.judge.take().map(IngestOutput::Verdict);
+        verdict.or_else(|| self.report.pop())
+    }
+
+    /// When the publish may be read on, if not now: it is further ahead of the clock than viewers
+    /// can take. Its messages are to be left where they are until then.
+    #[must_use]
+    pub fn resume_at(&self, now: Instant) -> Option<Instant> {
+        self.timeline.resume_at(now)
     }
 
     /// Totals so far.
@@ -196,9 +222,11 @@ impl Ingest {
 
     fn map(&mut self, track: TrackKind, timestamp_ms: u32, now: Instant) -> MediaTime {
         let mapped = self.timeline.map(track, timestamp_ms, now);
+        self.late = mapped.late;
         if mapped.jumped {
             let jumps = &mut self.report.stats.timestamp_jumps;
             *jumps = jumps.saturating_add(1);
+            self.judge.jumped(*jumps);
             self.report.warn(IngestWarning::TimestampJump);
             match track {
                 TrackKind::Video => self.video.forget_times(),
@@ -226,6 +254,10 @@ impl Ingest {
     }
 
     fn handle_audio_unit(&mut self, unit: AudioUnit) {
+        if self.late {
+            self.report.drop(DropReason::Late);
+            return;
+        }
         if !self.audio.admits(&unit.data, &mut self.report) {
             return;
         }
@@ -255,7 +287,7 @@ impl Ingest {
         self.video.describe(&mut info, &mut advice);
         info.audio = self.audio.name();
         advice.extend(self.audio.advice());
-        info.advice = advice.iter().map(ToString::to_string).collect();
+        info.advice = self.judge.advise(&advice);
         let known = self.metadata.width.zip(self.metadata.height);
         info.size = info.size.or(known.filter(|_| info.video.is_some()));
         if info != self.info {

@@ -8,3 +8,4 @@ pub mod codec;
 pub mod flv;
 pub mod frame;
 pub mod time;
+pub mod verdict;
