@@ -1,5 +1,6 @@
 //! Publishers of this core: RTMP session, ingest, and the way into their room.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,9 +15,14 @@ use crate::ingest::{Ingest, IngestOutput};
 use crate::media::codec::AudioConfig;
 use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
 use crate::media::time::MediaTime;
+use crate::media::verdict::{Severity, Verdict};
 use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
 use crate::rtmp::{CloseReason, Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
 use crate::webrtc::packetize::Packetizer;
+
+/// `code` of the `onStatus` that tells a publisher what to change: encoders know none of that
+/// name, so they log it.
+const NOTICE_CODE: &str = "NetStream.Publish.Notice";
 
 /// One RTMP connection.
 pub(super) struct Publisher {
@@ -26,6 +32,8 @@ pub(super) struct Publisher {
     dirty: bool,
     /// Whether the publish ended before the connection did, and control knows.
     finished: bool,
+    /// Whether messages wait in the session because they came ahead of their time.
+    held: bool,
 }
 
 impl fmt::Debug for Publisher {
@@ -33,6 +41,14 @@ impl fmt::Debug for Publisher {
         f.debug_struct("Publisher")
             .field("peer", &self.peer)
             .finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// When its next message is to be taken, if not now.
+    fn resume_at(&self, now: Instant) -> Option<Instant> {
+        let publish = self.publish.as_ref().filter(|_| !self.session.is_closed());
+        publish?.ingest.resume_at(now)
     }
 }
 
@@ -49,6 +65,8 @@ struct Publish {
     audio_config: Option<AudioConfig>,
     /// Whether its audio is being transcoded.
     transcoding: bool,
+    /// Codes of what the publisher itself was told to change.
+    notified: BTreeSet<&'static str>,
 }
 
 impl Engine {
@@ -61,6 +79,7 @@ impl Engine {
             publish: None,
             dirty: false,
             finished: false,
+            held: false,
         };
         self.publishers.insert(publisher, state);
         self.mark_publisher(publisher);
@@ -80,7 +99,19 @@ impl Engine {
         self.with_session(publisher, |session| session.handle_eof(error, now));
     }
 
+    /// Whether nothing is to be read from a publisher for now: it is ahead of the clock, and what
+    /// was read waits already. To be asked after [`Self::poll_output`] said `Timeout`.
+    #[must_use]
+    pub fn is_held(&self, publisher: PublisherId) -> bool {
+        self.publishers
+            .get(&publisher)
+            .is_some_and(|state| state.held)
+    }
+
     pub(super) fn publisher_timeout(&mut self, publisher: PublisherId, now: Instant) {
+        if self.is_held(publisher) {
+            self.with_session(publisher, |session| session.keep_alive(now));
+        }
         self.with_session(publisher, |session| session.handle_timeout(now));
     }
 
@@ -126,6 +157,7 @@ impl Engine {
             info: StreamInfo::default(),
             audio_config: None,
             transcoding: false,
+            notified: BTreeSet::new(),
         });
         let room_state = self.room_entry(room);
         room_state.room.begin(epoch);
@@ -145,6 +177,12 @@ impl Engine {
             let Some(state) = self.publishers.get_mut(&publisher) else {
                 return;
             };
+            state.held = false;
+            if let Some(at) = state.resume_at(now).filter(|_| !self.draining) {
+                state.held = true;
+                self.deadlines.set(Timer::Publisher(publisher), at);
+                return;
+            }
             let Some(output) = guarded(|| state.session.poll_output(now)) else {
                 self.drop_publisher_for_bug(publisher);
                 return;
@@ -437,11 +475,27 @@ impl Engine {
             }
             IngestOutput::Verdict(verdict) => {
                 let epoch = publish.epoch;
+                self.notify_publisher(publisher, &verdict);
                 self.control(ControlMsg::StreamJudged {
                     room,
                     epoch,
                     verdict,
                 });
+            }
+        }
+    }
+
+    /// Tells the publisher itself what it should change, each thing once.
+    fn notify_publisher(&mut self, publisher: PublisherId, verdict: &Verdict) {
+        let Some(state) = self.publishers.get_mut(&publisher) else {
+            return;
+        };
+        let Some(publish) = &mut state.publish else {
+            return;
+        };
+        for item in &verdict.items {
+            if item.severity > Severity::Info && publish.notified.insert(item.code) {
+                state.session.notify(NOTICE_CODE, &item.to_string());
             }
         }
     }

@@ -155,7 +155,8 @@ impl Timeline {
                 (position.max(earliest), position < own.mapped)
             }
             (Some(own), TrackKind::Audio) => {
-                let late = position.plus(AUDIO_OVERLAP_MAX) < own.mapped;
+                let overlaps = position.plus(AUDIO_OVERLAP_MAX) < own.mapped;
+                let late = overlaps || self.pace.is_skipping(now);
                 (position.max(own.mapped), late)
             }
         };
@@ -190,11 +191,10 @@ impl Timeline {
         self.pace.holds()
     }
 
-    /// What the encoder's clock is slower than ours by, in millionths, as far as it is being
-    /// corrected.
+    /// What the encoder's clock is slower than ours by, in millionths; 0 until that is known.
     #[must_use]
-    pub fn drift_ppm(&self) -> i64 {
-        self.drift.rate_ppm()
+    pub fn clock_slow_ppm(&self) -> i64 {
+        self.drift.clock_slow_ppm()
     }
 
     /// Position of a message, and how long before it the message came, once the publish is where

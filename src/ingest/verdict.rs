@@ -151,7 +151,7 @@ impl Judge {
     fn judge(&self, timeline: &Timeline, now: Instant) -> Verdict {
         let mut figures = self.meter.figures(now);
         figures.audio_sample_rate = self.audio_sample_rate;
-        figures.clock_slow_ppm = timeline.drift_ppm();
+        figures.clock_slow_ppm = timeline.clock_slow_ppm();
         figures.holds = timeline.holds();
         figures.timestamp_jumps = self.jumps;
         let mut items = self.standing.clone();

@@ -97,6 +97,9 @@ pub struct CoreLoop {
     connections: BTreeMap<PublisherId, TcpConn>,
     /// Publishers whose sockets may hold more than their turn's budget.
     readable: BTreeSet<PublisherId>,
+    /// Publishers that are not read because they are ahead of the clock: what they send on waits
+    /// in their hands.
+    held: BTreeSet<PublisherId>,
     socket_readable: bool,
     mail_waits: bool,
     buffer: Vec<u8>,
@@ -124,6 +127,7 @@ impl CoreLoop {
             io: config,
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
+            held: BTreeSet::new(),
             socket_readable: true,
             mail_waits: true,
             buffer: vec![0; READ_BYTES],
@@ -155,6 +159,7 @@ impl CoreLoop {
             self.read_sockets(now);
             self.io.engine.handle_timeout(now);
             deadline = self.drain(now);
+            self.release_held();
             self.count_turn(now);
         }
     }
@@ -241,8 +246,20 @@ impl CoreLoop {
                 socket.receive(|from, to, bytes| engine.handle_datagram(from, to, bytes, now));
         }
         for publisher in std::mem::take(&mut self.readable) {
-            self.read_publisher(publisher, now);
+            if self.io.engine.is_held(publisher) {
+                self.held.insert(publisher);
+            } else {
+                self.read_publisher(publisher, now);
+            }
         }
+    }
+
+    /// Has publishers read again that are no longer held. Their sockets said only once that there
+    /// is something.
+    fn release_held(&mut self) {
+        let engine = &self.io.engine;
+        let released = self.held.extract_if(.., |id| !engine.is_held(*id));
+        self.readable.extend(released);
     }
 
     fn read_publisher(&mut self, publisher: PublisherId, now: Instant) {

@@ -23,6 +23,12 @@ const RATE_PPM_MAX: i64 = 500;
 /// Longest time between two messages that counts: after a longer one the correction does not step.
 const STEP_MAX: Duration = Duration::from_secs(1);
 
+/// Windows after which the rate's average says something of the clock: five minutes, in which any
+/// other distance is undone.
+const AVERAGED_MIN: i64 = 20;
+/// Windows that it is averaged over.
+const AVERAGED_MAX: i64 = 40;
+
 const PICOS_PER_MICRO: i64 = 1_000_000;
 
 /// The correction of one publish.
@@ -31,6 +37,10 @@ pub(super) struct Drift {
     /// In picoseconds: a millionth of a microsecond, so that no rate is rounded.
     correction_picos: i64,
     rate_ppm: i64,
+    /// The rate averaged over the windows in which it was within its bounds, in billionths.
+    average_ppb: i64,
+    /// How many there were in a row.
+    windows: i64,
     last: Option<Instant>,
     window: Option<Window>,
 }
@@ -47,10 +57,12 @@ impl Drift {
         MediaTime::from_micros(self.correction_picos.div_euclid(PICOS_PER_MICRO))
     }
 
-    /// The rate at which the correction changes, in millionths: what the encoder's clock is
-    /// slower than ours by, once it has settled.
-    pub(super) fn rate_ppm(&self) -> i64 {
-        self.rate_ppm
+    /// What the encoder's clock is slower than ours by, in millionths; 0 until that is known.
+    pub(super) fn clock_slow_ppm(&self) -> i64 {
+        match self.windows >= AVERAGED_MIN {
+            true => self.average_ppb.div_euclid(1_000),
+            false => 0,
+        }
     }
 
     /// Moves the correction on to `now`.
@@ -78,6 +90,15 @@ impl Drift {
         let rate = beyond.max(0).div_euclid(SETTLE_SECONDS).min(RATE_PPM_MAX);
         self.rate_ppm = rate.saturating_mul(lead.signum()).saturating_neg();
         self.window = None;
+        if rate >= RATE_PPM_MAX {
+            // It catches up with something else than a clock.
+            (self.average_ppb, self.windows) = (0, 0);
+            return;
+        }
+        self.windows = self.windows.saturating_add(1);
+        let weight = self.windows.clamp(1, AVERAGED_MAX);
+        let apart = self.rate_ppm.saturating_mul(1_000) - self.average_ppb;
+        self.average_ppb = self.average_ppb.saturating_add(apart.div_euclid(weight));
     }
 
     /// The positions were set anew: what was collected says nothing of them. The rate stays: the

@@ -24,6 +24,8 @@ const STALL: Duration = Duration::from_secs(2);
 const STALL_DELAY: MediaTime = MediaTime::from_millis(1_000);
 /// As near to its old place, the publish has caught up.
 const CAUGHT_UP: MediaTime = MediaTime::from_millis(200);
+/// A burst is over when nothing came ahead of the clock for so long.
+const BURST: Duration = Duration::from_millis(100);
 /// After so long it will not any more.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// How far a publish may be ahead of the clock: more than encoders and relays put into one burst,
@@ -54,6 +56,8 @@ struct Detour {
     /// How far it used to be ahead.
     usual: MediaTime,
     until: Instant,
+    /// Until when what comes is taken to belong to the burst.
+    burst_until: Option<Instant>,
 }
 
 impl Pace {
@@ -83,6 +87,12 @@ impl Pace {
         self.holds
     }
 
+    /// Whether what comes `now` is part of a burst that is left out.
+    pub(super) fn is_skipping(&self, now: Instant) -> bool {
+        let until = self.detour.and_then(|detour| detour.burst_until);
+        until.is_some_and(|until| now < until)
+    }
+
     /// A message came `now`, `lead` before its position, which its track's last was by `usual`.
     /// Gives by how much the shift changes, if it does.
     pub(super) fn observe(
@@ -102,6 +112,7 @@ impl Pace {
                 place,
                 usual,
                 until: now.checked_add(CATCH_UP_MAX).unwrap_or(now),
+                burst_until: None,
             });
             return self.move_by(usual.minus(lead));
         }
@@ -137,6 +148,10 @@ impl Pace {
         if ahead <= CAUGHT_UP {
             return None;
         }
+        self.detour = Some(Detour {
+            burst_until: now.checked_add(BURST),
+            ..detour
+        });
         self.move_by(MediaTime::ZERO.minus(ahead))
     }
 
