@@ -41,6 +41,8 @@ pub(super) struct Live {
     pub(super) since: Instant,
     /// The same on the wall clock, since the Unix epoch.
     pub(super) since_wall: Duration,
+    /// Whether its start event was sent.
+    pub(super) announced: bool,
     /// Whether the room's viewers were told that the publisher reorders pictures.
     pub(super) advised: bool,
 }

@@ -24,7 +24,7 @@ pub use status::RoomStatus;
 use directory::{Directory, network_of};
 
 use crate::config::WhenOffline;
-use crate::ids::{ConnId, CoreId, IdSource, PublisherId};
+use crate::ids::{ConnId, CoreId, Epoch, IdSource, PublisherId, RoomId};
 use crate::limits::{
     CONTROL_IDLE, DRAIN_DEADLINE, DRAIN_GRACE, RTMP_CONNECTIONS_MAX,
     RTMP_CONNECTIONS_PER_ADDRESS_MAX,
@@ -136,6 +136,9 @@ pub struct Control {
     ids: IdSource,
     directory: Directory,
     outputs: VecDeque<ControlOutput>,
+    /// Publishes whose start event waits for a verdict, until when at most; as many as begin in
+    /// [`START_EVENT_WAIT`](crate::limits::START_EVENT_WAIT).
+    unannounced: VecDeque<(Instant, RoomId, Epoch)>,
     stage: Stage,
     counters: ControlCounters,
 }
@@ -150,6 +153,7 @@ impl Control {
             timebase,
             ids,
             outputs: VecDeque::new(),
+            unannounced: VecDeque::new(),
             stage: Stage::Serving,
             counters: ControlCounters::default(),
         }
@@ -211,6 +215,7 @@ impl Control {
         while let Some(viewer) = self.directory.overdue(now) {
             self.sdp_overdue(viewer);
         }
+        self.announce_overdue(now);
         let is_late = match &self.stage {
             Stage::Draining { by, .. } => *by <= now,
             Stage::Serving | Stage::Done | Stage::Over => false,
@@ -256,7 +261,8 @@ impl Control {
             Stage::Draining { by, .. } => Some(*by),
             Stage::Serving | Stage::Over => None,
         };
-        let deadlines = [self.directory.next_deadline(), stop];
+        let start_event = self.unannounced.front().map(|(at, ..)| *at);
+        let deadlines = [self.directory.next_deadline(), start_event, stop];
         let first = deadlines.into_iter().flatten().min();
         ControlOutput::Timeout(first.map_or(idle, |at| at.min(idle)))
     }

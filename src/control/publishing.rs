@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::directory::Live;
+use super::status::stream_json;
 use super::{Control, ControlOutput};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, Secret};
+use crate::limits::START_EVENT_WAIT;
 use crate::media::frame::StreamInfo;
 use crate::media::verdict::{Severity, Verdict};
 use crate::messages::{CoreMsg, PublishEnd, PublishRejection};
@@ -83,9 +85,10 @@ impl Control {
             info: StreamInfo::default(),
             verdict: None,
             logged: BTreeSet::new(),
-            session: session.clone(),
+            session,
             since: now,
             since_wall: self.timebase.wall(now),
+            announced: false,
             advised: false,
         };
         let begun = self.directory.begin(&name, live);
@@ -100,7 +103,8 @@ impl Control {
         };
         self.tell(core, accepted);
         self.tell_publishing(room, true);
-        self.notify(&name, session, epoch, EventKind::StreamStarted, now);
+        let at = now.checked_add(START_EVENT_WAIT).unwrap_or(now);
+        self.unannounced.push_back((at, room, epoch));
         Ok(name)
     }
 
@@ -151,6 +155,41 @@ impl Control {
             }
         }
         live.verdict = Some(verdict);
+        self.announce(id);
+    }
+
+    /// Sends the start events that have waited long enough for a verdict.
+    pub(super) fn announce_overdue(&mut self, now: Instant) {
+        while let Some((_, room, epoch)) = self.unannounced.pop_front_if(|(at, ..)| *at <= now) {
+            let live = self
+                .directory
+                .room(room)
+                .and_then(|room| room.live.as_ref());
+            if live.is_some_and(|live| live.epoch == epoch) {
+                self.announce(room);
+            }
+        }
+    }
+
+    /// Sends the start event of a room's publish, once.
+    fn announce(&mut self, id: RoomId) {
+        let Some(room) = self.directory.room_mut(id) else {
+            return;
+        };
+        let name = room.name.clone();
+        let Some(live) = room.live.as_mut().filter(|live| !live.announced) else {
+            return;
+        };
+        live.announced = true;
+        let stream = stream_json(&live.info, live.verdict.as_deref());
+        let (session, epoch, at) = (live.session.clone(), live.epoch, live.since_wall);
+        self.notify(
+            &name,
+            session,
+            epoch,
+            EventKind::StreamStarted { stream },
+            at,
+        );
     }
 
     pub(super) fn publish_ended(&mut self, id: PublisherId, reason: PublishEnd, now: Instant) {
@@ -166,6 +205,7 @@ impl Control {
 
     /// Ends the publish of a room: the one place where a started stream ends.
     pub(super) fn end_publish(&mut self, id: RoomId, reason: PublishEnd, now: Instant) {
+        self.announce(id);
         let Some(live) = self.directory.end(id) else {
             return;
         };
@@ -178,7 +218,8 @@ impl Control {
             let seconds = duration.as_secs();
             log::info!("publish ended reason={reason} seconds={seconds} room={name}");
             let kind = EventKind::StreamEnded { reason, duration };
-            self.notify(&name, live.session, live.epoch, kind, now);
+            let at = self.timebase.wall(now);
+            self.notify(&name, live.session, live.epoch, kind, at);
         }
         self.directory.free_if_empty(id);
     }
@@ -198,11 +239,11 @@ impl Control {
         session: String,
         epoch: Epoch,
         kind: EventKind,
-        now: Instant,
+        at: Duration,
     ) {
         let event = WebhookEvent {
             id: self.ids.url_text(ID_CHARACTERS),
-            at: self.timebase.wall(now),
+            at,
             room: room.clone(),
             session,
             epoch,

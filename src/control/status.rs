@@ -75,8 +75,23 @@ impl RoomStatus {
     }
 }
 
+/// What is known of a publish as JSON; null if nothing is.
+pub(super) fn stream_json(info: &StreamInfo, verdict: Option<&Verdict>) -> Value {
+    if verdict.is_none() && *info == StreamInfo::default() {
+        return Value::Null;
+    }
+    json!({
+        "video": info.video,
+        "audio": info.audio,
+        "width": info.size.map(|(width, _)| width),
+        "height": info.size.map(|(_, height)| height),
+        "advice": advice(info),
+        "verdict": verdict_json(verdict, info),
+    })
+}
+
 /// A verdict as JSON; null if there is none. Times are in milliseconds, rates per second.
-pub(super) fn verdict_json(verdict: Option<&Verdict>, info: &StreamInfo) -> Value {
+fn verdict_json(verdict: Option<&Verdict>, info: &StreamInfo) -> Value {
     let Some(verdict) = verdict else {
         return Value::Null;
     };

@@ -424,6 +424,7 @@ impl World {
             }
             ControlMsg::PublishRequested { .. }
             | ControlMsg::StreamChanged { .. }
+            | ControlMsg::StreamJudged { .. }
             | ControlMsg::ViewerSdp { .. }
             | ControlMsg::ViewerComplaint { .. }
             | ControlMsg::Drained { .. } => {}
