@@ -160,7 +160,10 @@ impl Control {
 
     /// Sends the start events that have waited long enough for a verdict.
     pub(super) fn announce_overdue(&mut self, now: Instant) {
-        while let Some((_, room, epoch)) = self.unannounced.pop_front_if(|(at, ..)| *at <= now) {
+        while let Some(&(at, room, epoch)) = self.unannounced.front()
+            && at <= now
+        {
+            self.unannounced.pop_front();
             let live = self
                 .directory
                 .room(room)

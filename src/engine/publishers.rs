@@ -34,6 +34,8 @@ pub(super) struct Publisher {
     finished: bool,
     /// Whether messages wait in the session because they came ahead of their time.
     held: bool,
+    /// Whether it is being closed by us: nothing waits then.
+    hurry: bool,
 }
 
 impl fmt::Debug for Publisher {
@@ -47,7 +49,7 @@ impl fmt::Debug for Publisher {
 impl Publisher {
     /// When its next message is to be taken, if not now.
     fn resume_at(&self, now: Instant) -> Option<Instant> {
-        let publish = self.publish.as_ref().filter(|_| !self.session.is_closed());
+        let publish = self.publish.as_ref().filter(|_| !self.hurry);
         publish?.ingest.resume_at(now)
     }
 }
@@ -80,6 +82,7 @@ impl Engine {
             dirty: false,
             finished: false,
             held: false,
+            hurry: false,
         };
         self.publishers.insert(publisher, state);
         self.mark_publisher(publisher);
@@ -116,6 +119,9 @@ impl Engine {
     }
 
     pub(super) fn close_publisher(&mut self, publisher: PublisherId, now: Instant) {
+        if let Some(state) = self.publishers.get_mut(&publisher) {
+            state.hurry = true;
+        }
         self.with_session(publisher, |session| session.close(now));
     }
 
@@ -178,7 +184,7 @@ impl Engine {
                 return;
             };
             state.held = false;
-            if let Some(at) = state.resume_at(now).filter(|_| !self.draining) {
+            if let Some(at) = state.resume_at(now) {
                 state.held = true;
                 self.deadlines.set(Timer::Publisher(publisher), at);
                 return;
@@ -487,6 +493,11 @@ impl Engine {
 
     /// Tells the publisher itself what it should change, each thing once.
     fn notify_publisher(&mut self, publisher: PublisherId, verdict: &Verdict) {
+        // One that sends ahead may have closed already, and what is written then would cost us the
+        // rest of what it sent.
+        if verdict.figures.holds > 0 {
+            return;
+        }
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
         };

@@ -257,9 +257,13 @@ impl CoreLoop {
     /// Has publishers read again that are no longer held. Their sockets said only once that there
     /// is something.
     fn release_held(&mut self) {
-        let engine = &self.io.engine;
-        let released = self.held.extract_if(.., |id| !engine.is_held(*id));
-        self.readable.extend(released);
+        for publisher in std::mem::take(&mut self.held) {
+            let set = match self.io.engine.is_held(publisher) {
+                true => &mut self.held,
+                false => &mut self.readable,
+            };
+            set.insert(publisher);
+        }
     }
 
     fn read_publisher(&mut self, publisher: PublisherId, now: Instant) {
@@ -414,6 +418,11 @@ impl CoreLoop {
             return;
         };
         if usable && !connection.is_done() {
+            return;
+        }
+        if !usable && connection.give_up_writing() && !connection.is_done() {
+            // An encoder that closed may have sent more than was read; the end is found there.
+            self.readable.insert(publisher);
             return;
         }
         connection.deregister(self.io.poll.registry());

@@ -35,6 +35,8 @@ pub(super) struct TcpConn {
     unwritten_bytes: usize,
     /// Close once all is written.
     closing: bool,
+    /// The peer takes nothing any more; what it sent before may still be read.
+    mute: bool,
 }
 
 impl TcpConn {
@@ -51,6 +53,7 @@ impl TcpConn {
             unwritten: VecDeque::new(),
             unwritten_bytes: 0,
             closing: false,
+            mute: false,
         })
     }
 
@@ -79,6 +82,9 @@ impl TcpConn {
     /// broken or its peer does not read.
     #[must_use]
     pub(super) fn write(&mut self, bytes: Bytes) -> bool {
+        if self.mute {
+            return true;
+        }
         self.unwritten_bytes += bytes.len();
         self.unwritten.push_back(bytes);
         self.flush() && self.unwritten_bytes <= WRITE_BYTES_MAX
@@ -102,6 +108,18 @@ impl TcpConn {
             }
         }
         true
+    }
+
+    /// After a failed write: writes nothing more, so that what the peer sent before it closed can
+    /// still be read. `false` if the connection is not to be kept for that: the peer just does not
+    /// read.
+    #[must_use]
+    pub(super) fn give_up_writing(&mut self) -> bool {
+        let broke = !self.mute && self.unwritten_bytes <= WRITE_BYTES_MAX;
+        self.mute = true;
+        self.unwritten.clear();
+        self.unwritten_bytes = 0;
+        broke
     }
 
     /// Bytes that the peer has not taken yet.

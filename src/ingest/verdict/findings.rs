@@ -222,6 +222,10 @@ fn frames(figures: &Figures, items: &mut Vec<VerdictItem>) {
             "-r 60",
         ));
     }
+    // What waited was pressed together at first: that is no fault of the encoder's.
+    if figures.holds > 0 {
+        return;
+    }
     let mean = 1_000_000_000_u64.checked_div(rate).unwrap_or_default();
     let jitter = figures.frame_jitter_micros.unwrap_or_default();
     if jitter.saturating_mul(100) > mean.saturating_mul(FRAME_JITTER_PERCENT_MAX) {
@@ -290,8 +294,7 @@ fn arrival(figures: &Figures, items: &mut Vec<VerdictItem>) {
             "",
             "-re before -i, for files",
         ));
-    }
-    if let Some(spread) = figures.arrival_spread_ms
+    } else if let Some(spread) = figures.arrival_spread_ms
         && spread > ARRIVAL_SPREAD_MS_MAX
     {
         items.push(item(
