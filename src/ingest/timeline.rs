@@ -282,6 +282,4 @@ fn elapsed(since: Instant, now: Instant) -> MediaTime {
 }
 
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Tests of the timeline: the mapping message by message, and simulated publishes of hours.
 
+mod simulation;
+
 use super::*;
 use TrackKind::{Audio, Video};
 use std::time::Duration;

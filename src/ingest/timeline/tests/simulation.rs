@@ -2,7 +2,6 @@
 //! speed. What is looked at is how long before (or after) its arrival a message is placed.
 
 use super::*;
-use TrackKind::{Audio, Video};
 
 /// A publish of 30 frames/s and AAC of 44.1 kHz, timestamps rounded to milliseconds as RTMP does.
 struct Publish {
