@@ -44,6 +44,14 @@ mod kit_viewer;
 #[path = "../tools/loadgen/seen.rs"]
 #[allow(dead_code, reason = "shared with the load generator")]
 mod seen;
+#[path = "../tests/kit/tls.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared test code, of which a part is used here"
+)]
+mod tls;
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};

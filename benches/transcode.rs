@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fdk_aac::enc;
+use rtmpeer::media::codec::AudioConfig;
 use rtmpeer::media::time::MediaTime;
 use rtmpeer::transcode::{AudioSettings, AudioTranscoder};
 
@@ -21,7 +22,7 @@ use rtmpeer::transcode::{AudioSettings, AudioTranscoder};
 const SECONDS: u32 = 5;
 
 struct Aac {
-    config: Vec<u8>,
+    config: AudioConfig,
     units: Vec<(MediaTime, Vec<u8>)>,
 }
 
@@ -67,7 +68,7 @@ fn aac(rate: u32) -> Aac {
         }
     }
     Aac {
-        config: info.confBuf[..info.confSize as usize].to_vec(),
+        config: AudioConfig::Aac(info.confBuf[..info.confSize as usize].to_vec().into()),
         units,
     }
 }
@@ -80,7 +81,7 @@ fn real_time(criterion: &mut Criterion) {
         .measurement_time(Duration::from_secs(3));
     for rate in [48_000, 44_100] {
         let aac = aac(rate);
-        for complexity in [5, 9, 10] {
+        for complexity in [5, 7, 9] {
             let settings = AudioSettings {
                 complexity,
                 ..AudioSettings::default()

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use log::LevelFilter;
 
@@ -28,6 +29,29 @@ pub const TRANSCODE_WORKERS_MAX: u16 = 64;
 pub const AUDIO_BITRATE_MIN: u32 = 16_000;
 /// Highest Opus bitrate, in bit/s (RFC 6716 §2.1.1).
 pub const AUDIO_BITRATE_MAX: u32 = 510_000;
+/// Least that the transcoded video's bitrate may be limited to, in bit/s.
+pub const VIDEO_BITRATE_MIN: u32 = 200_000;
+/// Most that it may be, in bit/s: H.264 level 5.1 ends at 240 Mbit/s, viewers long before.
+pub const VIDEO_BITRATE_MAX: u32 = 100_000_000;
+/// Least that the transcoded video's height may be limited to, in pixels.
+pub const VIDEO_HEIGHT_MIN: u32 = 144;
+/// Most that it may be, in pixels (H.264 level 5.1).
+pub const VIDEO_HEIGHT_MAX: u32 = 2_304;
+/// Most frames a second that transcoded video may have.
+pub const VIDEO_FRAME_RATE_MAX: u32 = 240;
+/// Longest time between the transcoded video's keyframes, in seconds.
+pub const VIDEO_KEYFRAME_INTERVAL_MAX: u32 = 10;
+/// Most videos transcoded at once.
+pub const VIDEO_TRANSCODES_MAX: u16 = 256;
+/// Presets of libx264 that can keep up with a live stream, the cheapest first.
+pub const VIDEO_PRESETS: [&str; 6] = [
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+];
 /// Most entries of a list in the configuration.
 pub const LIST_ENTRIES_MAX: usize = 64;
 
@@ -40,6 +64,10 @@ pub struct Config {
     pub cores: Cores,
     /// `rtmp.…`: where publishers connect.
     pub rtmp: Rtmp,
+    /// `rtmps.…`: where publishers connect with TLS.
+    pub rtmps: Rtmps,
+    /// `tls.…`: the certificate.
+    pub tls: Tls,
     /// `http.…`: page, WHEP, WebSocket and JSON.
     pub http: Http,
     /// `webrtc.…`: the media of viewers.
@@ -54,6 +82,8 @@ pub struct Config {
     pub audio: Audio,
     /// `transcode.…`: its workers.
     pub transcode: Transcode,
+    /// `video.…`: what happens with video that browsers cannot play.
+    pub video: Video,
     /// `log.…`: what is logged.
     pub log: Log,
 }
@@ -75,6 +105,25 @@ pub enum Cores {
 pub struct Rtmp {
     /// `rtmp.listen`, TCP. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// `rtmp.notices`: whether encoders are told by `onStatus` what they should change.
+    pub notices: bool,
+}
+
+/// Section `rtmps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rtmps {
+    /// `rtmps.listen`, TCP; used once there is a certificate. Port 0 takes any free one; `"off"`
+    /// is none.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Section `tls`. Both paths or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// `tls.certificate`: a PEM file with the chain, the server's own certificate first.
+    pub certificate: Option<PathBuf>,
+    /// `tls.key`: a PEM file with its private key.
+    pub key: Option<PathBuf>,
 }
 
 /// Section `http`.
@@ -82,6 +131,8 @@ pub struct Rtmp {
 pub struct Http {
     /// `http.listen`, TCP. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// `http.tls`: whether it speaks HTTPS and nothing else.
+    pub tls: bool,
     /// `http.allowed_origins`: `scheme://host[:port]` of pages on other hosts that may open a
     /// WebSocket here; `*` for all. The server's own page always may.
     pub allowed_origins: Vec<String>,
@@ -150,6 +201,59 @@ pub struct Transcode {
     pub workers: u16,
 }
 
+/// Section `video`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Video {
+    /// `video.transcode`.
+    pub transcode: VideoTranscode,
+    /// `video.ffmpeg`: the program, a name to look for in `PATH` or a path.
+    pub ffmpeg: String,
+    /// `video.encoder`.
+    pub encoder: VideoEncoder,
+    /// `video.preset` of libx264.
+    pub preset: &'static str,
+    /// `video.bitrate_max`, in bit/s, [`VIDEO_BITRATE_MIN`] to [`VIDEO_BITRATE_MAX`].
+    pub bitrate_max: u32,
+    /// `video.height_max`: pixels of a picture's shorter side, [`VIDEO_HEIGHT_MIN`] to
+    /// [`VIDEO_HEIGHT_MAX`]; a larger picture is scaled down.
+    pub height_max: u32,
+    /// `video.frame_rate_max`, in frames a second, 1 to [`VIDEO_FRAME_RATE_MAX`].
+    pub frame_rate_max: u32,
+    /// `video.keyframe_interval`, whole seconds, 1 to [`VIDEO_KEYFRAME_INTERVAL_MAX`].
+    pub keyframe_interval: Duration,
+    /// `video.max_transcodes`: streams at once, 0 to [`VIDEO_TRANSCODES_MAX`]; unset, one for each
+    /// CPU that the process may use.
+    pub max_transcodes: Option<u16>,
+}
+
+/// When video is transcoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoTranscode {
+    /// What browsers cannot play, while somebody watches.
+    Auto,
+    /// Nothing.
+    Never,
+    /// Everything that is watched.
+    Always,
+}
+
+/// Who makes the H.264: ffmpeg's name of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoEncoder {
+    /// `libx264`.
+    X264,
+    /// `h264_nvenc`.
+    Nvenc,
+    /// `h264_vaapi`.
+    Vaapi,
+    /// `h264_qsv`.
+    Qsv,
+    /// `h264_v4l2m2m`.
+    V4l2,
+    /// `libopenh264`.
+    OpenH264,
+}
+
 /// Section `log`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -165,9 +269,18 @@ impl Default for Config {
             cores: Cores::Auto,
             rtmp: Rtmp {
                 listen: everywhere(1935),
+                notices: false,
+            },
+            rtmps: Rtmps {
+                listen: Some(everywhere(1936)),
+            },
+            tls: Tls {
+                certificate: None,
+                key: None,
             },
             http: Http {
                 listen: everywhere(8889),
+                tls: false,
                 allowed_origins: Vec::new(),
             },
             webrtc: WebRtc {
@@ -184,6 +297,17 @@ impl Default for Config {
             webhook: Webhook { url: None },
             audio: Audio { bitrate: 128_000 },
             transcode: Transcode { workers: 1 },
+            video: Video {
+                transcode: VideoTranscode::Auto,
+                ffmpeg: "ffmpeg".into(),
+                encoder: VideoEncoder::X264,
+                preset: "superfast",
+                bitrate_max: 8_000_000,
+                height_max: 2_160,
+                frame_rate_max: 60,
+                keyframe_interval: Duration::from_secs(2),
+                max_transcodes: None,
+            },
             log: Log {
                 level: LevelFilter::Info,
             },
@@ -270,11 +394,14 @@ impl Config {
             key: key.into(),
             problem,
         };
-        let tcp = [
+        self.check_tls(places, &bad)?;
+        let mut tcp = vec![
             ("rtmp.listen", self.rtmp.listen),
             ("http.listen", self.http.listen),
             ("metrics.listen", self.metrics.listen),
         ];
+        let rtmps = self.rtmps.listen.filter(|_| self.tls.certificate.is_some());
+        tcp.extend(rtmps.map(|address| ("rtmps.listen", address)));
         for (at, (key, address)) in tcp.iter().enumerate() {
             for (other, taken) in tcp.iter().take(at) {
                 if collide(*address, *taken) {
@@ -304,13 +431,60 @@ impl Config {
     }
 }
 
+impl Config {
+    /// TLS is asked for wholly, or not at all.
+    fn check_tls(
+        &self,
+        places: &read::Places,
+        bad: &impl Fn(&str, String) -> ConfigError,
+    ) -> Result<(), ConfigError> {
+        let missing = "make both files with \"rtmpeer cert\", or take those of your CA";
+        match (&self.tls.certificate, &self.tls.key) {
+            (Some(_), Some(_)) => return Ok(()),
+            (Some(_), None) => {
+                let problem = format!("tls.key is missing beside it; {missing}");
+                return Err(bad("tls.certificate", problem));
+            }
+            (None, Some(_)) => {
+                let problem = format!("tls.certificate is missing beside it; {missing}");
+                return Err(bad("tls.key", problem));
+            }
+            (None, None) => {}
+        }
+        let needs = |key| {
+            let problem = format!("needs tls.certificate and tls.key; {missing}");
+            Err(bad(key, problem))
+        };
+        if self.http.tls {
+            return needs("http.tls");
+        }
+        if places.contains_key("rtmps.listen") && self.rtmps.listen.is_some() {
+            return needs("rtmps.listen");
+        }
+        Ok(())
+    }
+}
+
 type Setter = fn(&mut Config, &Item<'_>) -> Result<(), String>;
 
 /// Every key, with what reads it.
-const KEYS: [(&str, Setter); 13] = [
+const KEYS: [(&str, Setter); 27] = [
     ("cores", |c, item| read::cores(item).map(|v| c.cores = v)),
     ("rtmp.listen", |c, item| {
         read::address(item).map(|v| c.rtmp.listen = v)
+    }),
+    ("rtmp.notices", |c, item| {
+        read::truth(item).map(|v| c.rtmp.notices = v)
+    }),
+    ("rtmps.listen", |c, item| {
+        read::address_or_off(item).map(|v| c.rtmps.listen = v)
+    }),
+    ("tls.certificate", |c, item| {
+        read::path(item).map(|v| c.tls.certificate = v)
+    }),
+    ("tls.key", |c, item| read::path(item).map(|v| c.tls.key = v)),
+    ("http.tls", |c, item| {
+        read::truth(item).map(|v| c.http.tls = v)
     }),
     ("http.listen", |c, item| {
         read::address(item).map(|v| c.http.listen = v)
@@ -342,6 +516,48 @@ const KEYS: [(&str, Setter); 13] = [
     }),
     ("transcode.workers", |c, item| {
         read::number(item, 1, TRANSCODE_WORKERS_MAX).map(|v| c.transcode.workers = v)
+    }),
+    ("video.transcode", |c, item| {
+        let words = [
+            ("auto", VideoTranscode::Auto),
+            ("never", VideoTranscode::Never),
+            ("always", VideoTranscode::Always),
+        ];
+        read::word(item, &words).map(|v| c.video.transcode = v)
+    }),
+    ("video.ffmpeg", |c, item| {
+        read::program(item, "\"/usr/bin/ffmpeg\"").map(|v| c.video.ffmpeg = v)
+    }),
+    ("video.encoder", |c, item| {
+        let words = [
+            ("libx264", VideoEncoder::X264),
+            ("h264_nvenc", VideoEncoder::Nvenc),
+            ("h264_vaapi", VideoEncoder::Vaapi),
+            ("h264_qsv", VideoEncoder::Qsv),
+            ("h264_v4l2m2m", VideoEncoder::V4l2),
+            ("libopenh264", VideoEncoder::OpenH264),
+        ];
+        read::word(item, &words).map(|v| c.video.encoder = v)
+    }),
+    ("video.preset", |c, item| {
+        let words = VIDEO_PRESETS.map(|preset| (preset, preset));
+        read::word(item, &words).map(|v| c.video.preset = v)
+    }),
+    ("video.bitrate_max", |c, item| {
+        read::number(item, VIDEO_BITRATE_MIN, VIDEO_BITRATE_MAX).map(|v| c.video.bitrate_max = v)
+    }),
+    ("video.height_max", |c, item| {
+        read::number(item, VIDEO_HEIGHT_MIN, VIDEO_HEIGHT_MAX).map(|v| c.video.height_max = v)
+    }),
+    ("video.frame_rate_max", |c, item| {
+        read::number(item, 1, VIDEO_FRAME_RATE_MAX).map(|v| c.video.frame_rate_max = v)
+    }),
+    ("video.keyframe_interval", |c, item| {
+        read::number(item, 1, VIDEO_KEYFRAME_INTERVAL_MAX)
+            .map(|v| c.video.keyframe_interval = Duration::from_secs(v.into()))
+    }),
+    ("video.max_transcodes", |c, item| {
+        read::number(item, 0, VIDEO_TRANSCODES_MAX).map(|v| c.video.max_transcodes = Some(v))
     }),
     ("log.level", |c, item| {
         let words = [

@@ -59,6 +59,10 @@ numeric_id!(
 pub struct Epoch(pub u32);
 
 impl Epoch {
+    /// The last one: frame numbers have 63 bits for epoch and count, the first bit says of which
+    /// rendition they are.
+    pub const LAST: Self = Self(u32::MAX >> 1);
+
     /// First frame number and first room sequence number of this publish: no publish reaches
     /// 2^32 frames, so the numbers of successive publishes never meet.
     #[must_use]

@@ -14,6 +14,12 @@ pub const MEDIA_MAILBOX_FRAMES: usize = 4_096;
 pub const TRANSCODE_INBOX_UNITS: usize = 1_024;
 /// Messages taken from one mailbox in one turn of a loop.
 pub const MESSAGES_PER_TURN: usize = 512;
+/// Offers and answers taken in one turn of a core's loop: each costs up to 0.3 ms.
+pub const JOINS_PER_TURN: usize = 4;
+/// Datagrams of DTLS handled in one turn of a core's loop: each costs up to 0.4 ms.
+pub const HANDSHAKE_DATAGRAMS_PER_TURN: usize = 8;
+/// Datagrams of DTLS that wait for a turn: two of each of a thousand viewers, of at most 1.5 KiB.
+pub const HANDSHAKE_DATAGRAMS_WAITING_MAX: usize = 2_048;
 /// A turn of a core's loop longer than this is counted and logged.
 pub const TURN_MAX: Duration = Duration::from_millis(20);
 /// Time that open sessions get to close politely when the server stops.
@@ -169,18 +175,37 @@ pub const CHAT_CHARACTERS_MAX: usize = 2_000;
 const _: () = assert!(HTTP_TARGET_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 const _: () = assert!(WEBSOCKET_MESSAGE_BYTES_MAX < WEBSOCKET_OUTPUT_BYTES_MAX);
 
+// -- TLS (src/runtime/tls*.rs) --
+
+/// Time for a TLS handshake on the HTTPS port; on the RTMPS port it is part of RTMP's deadlines.
+pub const TLS_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Bytes that a peer may send through TLS in a row without any data in them: a handshake with the
+/// longest chains fits.
+pub const TLS_BARREN_BYTES_MAX: usize = 64 * 1_024;
+/// Plain bytes made into TLS records at a time: one record (RFC 8446 §5.1).
+pub const TLS_RECORD_BYTES: usize = 16 * 1_024;
+/// Largest file of certificates or of a key, in bytes: a chain is about 8 KiB.
+pub const TLS_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
+/// Certificates in one chain; real ones have up to 4.
+pub const TLS_CHAIN_MAX: usize = 16;
+/// Time between two looks at whether the certificate's files changed.
+pub const TLS_FILES_CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// A certificate that ends within this is worth a warning: renewals come at two thirds of 90 days.
+pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
+
 // -- transcoding (src/transcode) --
 
 /// Streams of one transcode worker: about twice what a core does in real time, so that more could
 /// only come late.
 pub const TRANSCODE_STREAMS_MAX: usize = 256;
-/// Largest AAC access unit, in bytes: 6,144 bits (14496-3 §4.5.3.1) for each of 8 channels.
-pub const AAC_UNIT_BYTES_MAX: usize = 6_144;
+/// Largest audio packet, in bytes: a FLAC frame of 4,096 samples in 5.1 that cannot be compressed, or a
+/// third of a second of PCM.
+pub const AUDIO_UNIT_BYTES_MAX: usize = 65_536;
 /// Largest AudioSpecificConfig, in bytes: with a program config element and its longest comment.
 pub const AAC_CONFIG_BYTES_MAX: usize = 512;
 /// Units of a stream that fail to decode, with none before them that did not, until its viewers
 /// are told: a second of sound.
-pub const AAC_FAILURES_BEFORE_VERDICT: u64 = 50;
+pub const AUDIO_FAILURES_BEFORE_VERDICT: u64 = 50;
 /// Distance between a unit's time and where the sound before it ends that still counts as jitter:
 /// longer than one AAC frame at 44.1 kHz (23.2 ms), so that neither a publisher that rounds nor a
 /// single lost frame tears the sound, and less than the 45 ms of early sound that people notice
@@ -195,6 +220,19 @@ pub const AUDIO_FORMAT_CHANGES_MAX: u32 = 8;
 /// Access units that earn a stream one more change of format: about five seconds.
 pub const AUDIO_UNITS_PER_FORMAT_CHANGE: u32 = 256;
 
+// -- video to be transcoded, its core's side (src/engine) --
+
+/// Pictures kept of a publish since its last keyframe, for a transcoder that begins: 17 s at 60 a
+/// second. After more of them it waits for the next keyframe.
+pub const GOP_FRAMES_MAX: usize = 1_024;
+/// Bytes of them: 20 s at 6 Mbit/s.
+pub const GOP_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// How long a transcoding goes on that nobody needs: who reloads a page finds it at work.
+pub const TRANSCODE_LINGER: Duration = Duration::from_secs(10);
+/// Shortest time between two keyframes that viewers of one stream ask a transcoder for: each
+/// costs the picture's quality.
+pub const TRANSCODE_KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
+
 // -- control (src/control) --
 
 /// Viewers' sessions, the whole server; each holds about 100 KiB.
@@ -206,6 +244,11 @@ pub const VIEWERS_PENDING_MAX: usize = 4_096;
 pub const VIEWERS_PENDING_PER_ADDRESS_MAX: usize = 1_024;
 /// Rooms: each has a publisher or a viewer, or is freed.
 pub const ROOMS_MAX: usize = VIEWERS_MAX + RTMP_CONNECTIONS_MAX;
+/// A publisher of which no byte came for this long yields its room to another from its address:
+/// live encoders send every few milliseconds, and one that comes back wants on.
+pub const PUBLISHER_SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Time for a core to say what became of a publisher that was questioned.
+pub const PUBLISHER_QUESTION_DEADLINE: Duration = Duration::from_secs(3);
 /// Time for a core to make the SDP of a viewer; it takes milliseconds.
 pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
 /// Viewers that the publisher's core carries more than the least loaded one before a room's
@@ -224,6 +267,8 @@ pub const RETRY_AFTER_OFFLINE: Duration = Duration::from_secs(3);
 /// After which a viewer may ask again when the server is full or stops.
 pub const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 
+const _: () = assert!(PUBLISHER_SILENT_AFTER.as_nanos() < PUBLISHER_QUESTION_DEADLINE.as_nanos());
+const _: () = assert!(PUBLISHER_QUESTION_DEADLINE.as_nanos() < RTMP_SETUP_DEADLINE.as_nanos());
 const _: () = assert!(VIEWERS_PENDING_PER_ADDRESS_MAX < VIEWERS_PENDING_MAX);
 const _: () = assert!(VIEWERS_PENDING_MAX < VIEWERS_MAX);
 const _: () = assert!(DRAIN_GRACE.as_nanos() < DRAIN_DEADLINE.as_nanos());
@@ -236,3 +281,57 @@ pub const WEBHOOK_OUTBOX_EVENTS_MAX: usize = 1_000;
 pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
 /// Pause after the first failed attempt; it doubles after each.
 pub const WEBHOOK_RETRY_FIRST: Duration = Duration::from_secs(1);
+
+// -- video transcoding (src/transcode/video) --
+
+/// The video transcoder's mailbox, in messages, half of it for frames: the cached frames of one
+/// stream, and 200 ms of many others.
+pub const VIDEO_MAILBOX_MESSAGES: usize = 8_192;
+/// Largest decoder configuration record, in bytes: parameter sets have less than 64 KiB together.
+pub const VIDEO_RECORD_BYTES_MAX: usize = 128 * 1_024;
+/// Largest FLV tag that a child may write, in bytes: the largest picture that a publisher may send.
+pub const VIDEO_TAG_BYTES_MAX: usize = RTMP_VIDEO_MESSAGE_BYTES_MAX;
+/// Bytes that wait for a child to read them: a long group of cached pictures at a high bitrate.
+pub const VIDEO_INPUT_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Longest time that a live frame waits for a child to read it; then all that wait are left out
+/// up to a keyframe.
+pub const VIDEO_INPUT_AGE_MAX: Duration = Duration::from_secs(2);
+/// Frames in a child of which the output is awaited: 16 reordered pictures, and 2 s that wait.
+pub const VIDEO_PENDING_FRAMES_MAX: usize = 1_024;
+/// Shortest time between two keyframes that viewers ask for: each costs several frames' bits.
+pub const VIDEO_KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
+/// A child that takes frames and gives none for this long hangs.
+pub const VIDEO_HANG_AFTER: Duration = Duration::from_secs(1);
+/// The same before its first frame: a program is started and its libraries are loaded.
+pub const VIDEO_OPENING_MAX: Duration = Duration::from_secs(3);
+/// Time added to [`VIDEO_OPENING_MAX`] for each frame that is only decoded.
+pub const VIDEO_OPENING_PER_FRAME: Duration = Duration::from_millis(10);
+/// Frames that a child must have taken in silence before it is said to hang: more than any codec
+/// reorders (14496-10 §A.3.1 h: 16 frames).
+pub const VIDEO_HANG_FRAMES: u32 = 20;
+/// Restarts of a stream's child within [`VIDEO_RESTART_WINDOW`] before it is given up.
+pub const VIDEO_RESTARTS_MAX: usize = 5;
+/// See [`VIDEO_RESTARTS_MAX`].
+pub const VIDEO_RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// When a stream that was given up may be tried again.
+pub const VIDEO_RETRY_AFTER_FAILURES: Duration = Duration::from_secs(60);
+/// When a stream that found too many others, or no ffmpeg, may be tried again.
+pub const VIDEO_RETRY_AFTER_REFUSAL: Duration = Duration::from_secs(10);
+/// Bytes kept of the last that a child wrote to its standard error, for the log.
+pub const VIDEO_STDERR_BYTES_MAX: usize = 2_048;
+/// Bytes read from one child in one turn, so that none starves the others.
+pub const VIDEO_READ_BYTES_PER_TURN: usize = 256 * 1_024;
+/// Memory that a child may reserve, in bytes: 1080p takes about 130 MB of it in use, but ffmpeg's
+/// threads reserve address space without using it.
+pub const VIDEO_CHILD_MEMORY_BYTES_MAX: u64 = 4 * 1_024 * 1_024 * 1_024;
+/// CPU time that a child may use without giving a picture; renewed while it gives some.
+pub const VIDEO_CHILD_CPU_ALLOWANCE: Duration = Duration::from_secs(60);
+/// Threads of each kind in a child, where there are as many CPUs: each reserves memory, and more
+/// make a picture no sooner.
+pub const VIDEO_CHILD_THREADS_MAX: usize = 8;
+/// Files that a child may have open: its three pipes, and its libraries while they load.
+pub const VIDEO_CHILD_FILES_MAX: u64 = 64;
+/// How much a child gives way to others (`nice(2)`): the server's own loops come first.
+pub const VIDEO_CHILD_NICENESS: i32 = 5;
+
+const _: () = assert!(VIDEO_TAG_BYTES_MAX < VIDEO_INPUT_BYTES_MAX);

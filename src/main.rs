@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use rtmpeer::config::Config;
-use rtmpeer::runtime::interface_addresses;
+use rtmpeer::runtime::{Clock, NewCertificate, interface_addresses, make_certificate, now};
 use rtmpeer::server::{Addresses, Server, StartError};
 
 /// The configuration cannot be used (sysexits.h, `EX_CONFIG`): restarting does not help.
@@ -25,10 +25,39 @@ struct Arguments {
     /// /etc/rtmpeer/rtmpeer.toml, or the defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What the program does besides being a server.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a self-signed certificate for RTMPS and HTTPS.
+    ///
+    /// It is for localhost and for this machine's name and addresses. Browsers warn of it until you
+    /// tell them to go on; encoders mostly take it.
+    Cert {
+        /// Folder to write cert.pem and key.pem into.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: PathBuf,
+        /// Another host name or address it is for; may be repeated.
+        #[arg(long = "name", value_name = "NAME")]
+        names: Vec<String>,
+        /// Replace the files if they are there.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Cert { out, names, force }) = arguments.command {
+        return new_certificate(NewCertificate {
+            folder: out,
+            names,
+            replace: force,
+        });
+    }
     let config = match Config::load(arguments.config.as_deref(), std::env::vars()) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIG, &error.to_string()),
@@ -52,6 +81,27 @@ fn main() -> ExitCode {
     )
 }
 
+/// Makes a certificate and says how to use it.
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn new_certificate(wanted: NewCertificate) -> ExitCode {
+    let wall = Clock::start().timebase().wall(now());
+    let made = match make_certificate(&wanted, wall) {
+        Ok(made) => made,
+        Err(error) => return fail(EXIT_FAILURE, &error.to_string()),
+    };
+    println!("certificate  {}", made.files.certificate.display());
+    println!("key          {}", made.files.key.display());
+    println!("for          {}", made.names.join(", "));
+    println!("until        {}", made.until);
+    println!("\nIn rtmpeer.toml:\n");
+    println!("[tls]");
+    println!("certificate = {:?}", made.files.certificate);
+    println!("key = {:?}", made.files.key);
+    println!("\n[http]\ntls = true");
+    println!("\nRTMPS is then on port 1936 (rtmps.listen).");
+    ExitCode::SUCCESS
+}
+
 #[expect(
     clippy::print_stderr,
     reason = "the last word of a program that cannot go on"
@@ -66,7 +116,9 @@ fn fail(code: u8, text: &str) -> ExitCode {
 fn greet(config: &Config, server: &Server) {
     let Addresses {
         rtmp,
+        rtmps,
         http,
+        https,
         webrtc,
         metrics,
     } = server.addresses();
@@ -96,8 +148,16 @@ fn greet(config: &Config, server: &Server) {
         host_to_show(rtmp),
         port(rtmp, 1_935)
     );
-    println!("watch    http://{host}{}/ROOM", port(http, 80));
-    println!("WHEP     http://{host}{}/ROOM/whep", port(http, 80));
+    if let Some(rtmps) = rtmps {
+        println!(
+            "         rtmps://{}{}/live",
+            host_to_show(rtmps),
+            port(rtmps, 443)
+        );
+    }
+    let (scheme, usual) = if https { ("https", 443) } else { ("http", 80) };
+    println!("watch    {scheme}://{host}{}/ROOM", port(http, usual));
+    println!("WHEP     {scheme}://{host}{}/ROOM/whep", port(http, usual));
     println!(
         "metrics  http://{}{}/metrics",
         host_to_show(metrics),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, Secret, ViewerId};
 use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
-use crate::media::frame::{FrameSet, StreamInfo, VideoFrame};
+use crate::media::frame::{FrameSet, Rendition, StreamInfo, VideoFrame};
 use crate::media::time::MediaTime;
 use crate::media::verdict::Verdict;
 
@@ -44,6 +44,14 @@ pub enum CoreMsg {
     ClosePublisher {
         /// Whose.
         publisher: PublisherId,
+    },
+    /// Another publisher wants this one's room: if it sends nothing until `silence` after its last
+    /// byte, end it ([`PublishEnd::Idle`]); if it does, say [`ControlMsg::PublisherAlive`].
+    QuestionPublisher {
+        /// Which.
+        publisher: PublisherId,
+        /// How long is too long.
+        silence: Duration,
     },
     /// A viewer joins a room on this core.
     AddViewer {
@@ -92,6 +100,20 @@ pub enum CoreMsg {
         room: RoomId,
         /// Who no longer needs it.
         to: CoreId,
+    },
+    /// Binds a viewer to another rendition of its room's video: it moves there at that
+    /// rendition's next keyframe.
+    BindViewer {
+        /// Which.
+        viewer: ViewerId,
+        /// The rendition.
+        rendition: Rendition,
+    },
+    /// A viewer on another core of a room that is published on this core cannot go on without a
+    /// keyframe.
+    KeyframeWanted {
+        /// The room.
+        room: RoomId,
     },
     /// Close every session politely, be done by the deadline, then send [`ControlMsg::Drained`].
     Drain {
@@ -167,12 +189,31 @@ pub enum ControlMsg {
         /// The verdict, in place of the last one.
         verdict: Arc<Verdict>,
     },
+    /// Viewers lack a picture although there is video, or do so no more.
+    PictureTrouble {
+        /// The room.
+        room: RoomId,
+        /// Of which publish.
+        epoch: Epoch,
+        /// Why, and what to do, in plain words; `None` when they have one again.
+        trouble: Option<String>,
+    },
+    /// A viewer of a room that another core publishes cannot go on without a keyframe.
+    KeyframeWanted {
+        /// The room.
+        room: RoomId,
+    },
     /// A publisher's connection ended, after it had asked to publish or not.
     PublishEnded {
         /// Which connection.
         publisher: PublisherId,
         /// Why.
         reason: PublishEnd,
+    },
+    /// A publisher that was questioned has sent something: it stays.
+    PublisherAlive {
+        /// Which.
+        publisher: PublisherId,
     },
     /// The SDP for a viewer: an answer to its offer, or our offer.
     ViewerSdp {

@@ -11,23 +11,25 @@ use std::thread::JoinHandle;
 use mio::Poll;
 use mio::net::TcpListener;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::{CandidatePolicy, Control, ControlConfig};
 use crate::engine::{Certificate, Engine, EngineConfig};
 use crate::ids::{CoreId, IdSource};
 use crate::limits::{
     CONTROL_MAILBOX_MESSAGES, CORE_MAILBOX_MESSAGES, MEDIA_MAILBOX_FRAMES, TRANSCODE_INBOX_UNITS,
-    WEBHOOK_OUTBOX_EVENTS_MAX,
+    VIDEO_CHILD_THREADS_MAX, VIDEO_MAILBOX_MESSAGES, WEBHOOK_OUTBOX_EVENTS_MAX,
 };
 use crate::messages::{MediaMsg, TranscodeMsg};
-use crate::metrics::{CoreCounters, TranscodeCounters, WebhookCounters};
+use crate::metrics::{CoreCounters, TranscodeCounters, VideoCounters, WebhookCounters};
 use crate::runtime::{
-    AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
-    CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TranscodeLoop,
-    UdpSocket, Watchdog, WebhookLoop, bind_udp_group, choose_cpus, interface_addresses, mailbox,
+    AllCounters, Clock, Containment, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop,
+    CoreLoopConfig, CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement,
+    Postbox, TlsFiles, TlsKeeper, TranscodeLoop, UdpSocket, VideoLoop, VideoLoopConfig, VideoMail,
+    Watchdog, WebhookLoop, allowed_cpus, bind_udp_group, choose_cpus, interface_addresses, mailbox,
     now, pin,
 };
 use crate::transcode::AudioSettings;
+use crate::transcode::video::{VideoEncoder, VideoMode, VideoSettings};
 use crate::webrtc::ViewerError;
 
 /// Why the server did not start.
@@ -68,8 +70,12 @@ impl std::error::Error for StartError {}
 pub struct Addresses {
     /// Publishers.
     pub rtmp: SocketAddr,
+    /// Publishers that speak TLS, if there is a certificate.
+    pub rtmps: Option<SocketAddr>,
     /// Page, WHEP, WebSocket.
     pub http: SocketAddr,
+    /// Whether they speak TLS.
+    pub https: bool,
     /// Media.
     pub webrtc: SocketAddr,
     /// Metrics.
@@ -85,6 +91,7 @@ pub struct Server {
     receive_buffer_bytes: usize,
     control: Postbox<ControlMail>,
     core_boxes: Vec<Postbox<CoreMail>>,
+    video: Postbox<VideoMail>,
     control_thread: JoinHandle<()>,
     core_threads: Vec<JoinHandle<()>>,
     other_threads: Vec<JoinHandle<()>>,
@@ -113,6 +120,9 @@ struct Wiring {
     boxes: CoreBoxes,
     control: Postbox<ControlMail>,
     transcoders: Vec<Postbox<TranscodeMsg>>,
+    video: Postbox<VideoMail>,
+    video_mode: VideoMode,
+    notices: bool,
 }
 
 /// The ways to all cores.
@@ -133,15 +143,18 @@ impl Server {
         let placement =
             choose_cpus(&config.cores).map_err(|text| StartError::Config { key: "cores", text })?;
         let core_count = placement.cores.len();
+        let clock = Clock::start();
+        let tls = read_certificate(config, &clock)?;
         let (listeners, sockets) = bind_all(config, core_count)?;
-        let addresses = addresses(&listeners, &sockets)?;
+        let addresses = addresses(config, &listeners, &sockets)?;
         let receive_buffer_bytes = sockets.first().map_or(0, UdpSocket::receive_buffer_bytes);
         let segments_max = sockets.first().map_or(1, UdpSocket::segments_max);
 
-        let clock = Clock::start();
         let (parts, boxes) = core_parts(core_count)?;
         let (control_ends, control_box) = ControlEnds::new()?;
         let (transcoders, workers, mut other_threads) = start_transcoders(config, &boxes.mail)?;
+        let (video, video_counters) =
+            start_video(config, &placement, &boxes.mail, &mut other_threads)?;
         let webhook = Arc::<WebhookCounters>::default();
         let webhooks = start_webhooks(config, &clock, &webhook, &mut other_threads)?;
         let counters = AllCounters {
@@ -150,6 +163,7 @@ impl Server {
                 .map(|part| Arc::clone(&part.counters))
                 .collect(),
             workers,
+            video: video_counters,
             webhook,
         };
         let heartbeats = parts.iter().map(|part| part.heartbeat.clone()).collect();
@@ -158,6 +172,9 @@ impl Server {
             boxes,
             control: control_box,
             transcoders,
+            video,
+            video_mode: video_mode(&config.video),
+            notices: config.rtmp.notices,
         };
         let core_threads = start_cores(&wiring, &placement, parts, sockets)?;
         let control = Control::new(
@@ -178,6 +195,8 @@ impl Server {
             counters,
             heartbeat: control_heartbeat.clone(),
             watchdog: Watchdog::new(heartbeats, control_heartbeat, now()),
+            tls,
+            https: config.http.tls,
             handle_signals,
         })
         .map_err(environment("listen"))?;
@@ -191,6 +210,7 @@ impl Server {
             receive_buffer_bytes,
             control: wiring.control,
             core_boxes: wiring.boxes.mail,
+            video: wiring.video,
             control_thread,
             core_threads,
             other_threads,
@@ -236,7 +256,12 @@ impl Server {
             let _ = core.post(CoreMail::Stop);
         }
         drop(self.core_boxes);
-        for thread in self.core_threads.into_iter().chain(self.other_threads) {
+        for thread in self.core_threads {
+            sound &= thread.join().is_ok();
+        }
+        // After the cores, whose last messages close their streams; its box has room then.
+        let _ = self.video.post(VideoMail::Stop);
+        for thread in self.other_threads {
             sound &= thread.join().is_ok();
         }
         sound
@@ -274,8 +299,12 @@ fn bind_all(config: &Config, cores: usize) -> Result<(Listeners, Vec<UdpSocket>)
     let listen = |key: &'static str, address: SocketAddr| {
         TcpListener::bind(address).map_err(|error| bind_error(key, address, error))
     };
+    let rtmps = config.rtmps.listen.filter(|_| config.tls.key.is_some());
     let listeners = Listeners {
         rtmp: listen("rtmp.listen", config.rtmp.listen)?,
+        rtmps: rtmps
+            .map(|address| listen("rtmps.listen", address))
+            .transpose()?,
         http: listen("http.listen", config.http.listen)?,
         metrics: listen("metrics.listen", config.metrics.listen)?,
     };
@@ -289,7 +318,27 @@ fn bind_all(config: &Config, cores: usize) -> Result<(Listeners, Vec<UdpSocket>)
     Ok((listeners, sockets))
 }
 
-fn addresses(listeners: &Listeners, sockets: &[UdpSocket]) -> Result<Addresses, StartError> {
+/// The certificate that TLS is spoken with, if one is configured.
+fn read_certificate(config: &Config, clock: &Clock) -> Result<Option<TlsKeeper>, StartError> {
+    let (Some(certificate), Some(key)) = (&config.tls.certificate, &config.tls.key) else {
+        return Ok(None);
+    };
+    let files = TlsFiles {
+        certificate: certificate.clone(),
+        key: key.clone(),
+    };
+    let keeper = TlsKeeper::load(files, clock.timebase(), now());
+    keeper.map(Some).map_err(|error| StartError::Config {
+        key: error.key,
+        text: error.text,
+    })
+}
+
+fn addresses(
+    config: &Config,
+    listeners: &Listeners,
+    sockets: &[UdpSocket],
+) -> Result<Addresses, StartError> {
     let local = |listener: &TcpListener| listener.local_addr().map_err(environment("listen"));
     let webrtc = sockets
         .first()
@@ -300,7 +349,9 @@ fn addresses(listeners: &Listeners, sockets: &[UdpSocket]) -> Result<Addresses, 
         })?;
     Ok(Addresses {
         rtmp: local(&listeners.rtmp)?,
+        rtmps: listeners.rtmps.as_ref().map(local).transpose()?,
         http: local(&listeners.http)?,
+        https: config.http.tls,
         metrics: local(&listeners.metrics)?,
         webrtc,
     })
@@ -359,7 +410,7 @@ fn start_cores(
     let mut threads = Vec::with_capacity(parts.len());
     for (index, (part, socket)) in parts.into_iter().zip(sockets).enumerate() {
         let core = CoreId(u16::try_from(index).unwrap_or(u16::MAX));
-        let engine = Engine::new(EngineConfig {
+        let mut engine = Engine::new(EngineConfig {
             core,
             cores,
             timebase: wiring.clock.timebase(),
@@ -368,6 +419,8 @@ fn start_cores(
             counters: Arc::clone(&part.counters),
         })
         .map_err(crypto)?;
+        engine.set_video_mode(wiring.video_mode);
+        engine.set_notices(wiring.notices);
         let core_loop = CoreLoop::new(CoreLoopConfig {
             core,
             engine,
@@ -380,6 +433,7 @@ fn start_cores(
             cores: wiring.boxes.mail.clone(),
             media_to: wiring.boxes.media.clone(),
             transcoders: wiring.transcoders.clone(),
+            video: wiring.video.clone(),
             counters: part.counters,
             heartbeat: part.heartbeat,
         })
@@ -418,6 +472,71 @@ fn start_transcoders(
         })?);
     }
     Ok((boxes, counters, threads))
+}
+
+fn start_video(
+    config: &Config,
+    placement: &Placement,
+    cores: &[Postbox<CoreMail>],
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<(Postbox<VideoMail>, Arc<VideoCounters>), StartError> {
+    let poll = Poll::new().map_err(environment("poll"))?;
+    let doorbell = Doorbell::new(poll.registry(), DOORBELL).map_err(environment("waker"))?;
+    let (postbox, inbox) = mailbox(VIDEO_MAILBOX_MESSAGES, Some(doorbell.clone()));
+    let counters = Arc::<VideoCounters>::default();
+    let allowed = allowed_cpus();
+    let settings = video_settings(&config.video, allowed.len());
+    let taken = |cpu: &usize| placement.cores.contains(&Some(*cpu));
+    let containment = Containment {
+        cpus: allowed.into_iter().filter(|cpu| !taken(cpu)).collect(),
+        limit_memory: settings.encoder.is_software(),
+    };
+    let video = VideoLoop::new(VideoLoopConfig {
+        settings,
+        containment,
+        poll,
+        doorbell,
+        mailbox: inbox,
+        cores: cores.to_vec(),
+        counters: Arc::clone(&counters),
+    });
+    threads.push(spawn("video".into(), None, move || video.run())?);
+    Ok((postbox, counters))
+}
+
+fn video_mode(video: &config::Video) -> VideoMode {
+    match video.transcode {
+        config::VideoTranscode::Auto => VideoMode::Auto,
+        config::VideoTranscode::Never => VideoMode::Never,
+        config::VideoTranscode::Always => VideoMode::Always,
+    }
+}
+
+/// The operator's choice for a machine with so many CPUs.
+fn video_settings(video: &config::Video, cpus: usize) -> VideoSettings {
+    let mode = video_mode(video);
+    let encoder = match video.encoder {
+        config::VideoEncoder::X264 => VideoEncoder::X264,
+        config::VideoEncoder::Nvenc => VideoEncoder::Nvenc,
+        config::VideoEncoder::Vaapi => VideoEncoder::Vaapi,
+        config::VideoEncoder::Qsv => VideoEncoder::Qsv,
+        config::VideoEncoder::V4l2 => VideoEncoder::V4l2,
+        config::VideoEncoder::OpenH264 => VideoEncoder::OpenH264,
+    };
+    VideoSettings {
+        mode,
+        ffmpeg: video.ffmpeg.clone(),
+        encoder,
+        preset: video.preset.to_owned(),
+        bitrate_max: video.bitrate_max,
+        height_max: video.height_max,
+        frame_rate_max: video.frame_rate_max,
+        keyframe_interval: video.keyframe_interval,
+        // A 1080p30 stream takes about 0.8 of a core: one a core leaves nothing for viewers, and
+        // smaller ones take half.
+        max_transcodes: video.max_transcodes.map_or(cpus.max(1), usize::from),
+        threads: cpus.min(VIDEO_CHILD_THREADS_MAX),
+    }
 }
 
 fn start_webhooks(

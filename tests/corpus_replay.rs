@@ -22,6 +22,8 @@ mod aac_config;
 mod amf0;
 #[path = "../tools/fuzz/bodies/avcc_sps.rs"]
 mod avcc_sps;
+#[path = "../tools/fuzz/bodies/codec_headers.rs"]
+mod codec_headers;
 #[path = "../tools/fuzz/bodies/flv_video.rs"]
 mod flv_video;
 #[path = "../tools/fuzz/bodies/http_head.rs"]
@@ -45,6 +47,7 @@ const TARGETS: &[Target] = &[
     ("aac_config", aac_config::fuzz),
     ("amf0", amf0::fuzz),
     ("avcc_sps", avcc_sps::fuzz),
+    ("codec_headers", codec_headers::fuzz),
     ("flv_video", flv_video::fuzz),
     ("http_head", http_head::fuzz),
     ("rtmp_chunk", rtmp_chunk::fuzz),

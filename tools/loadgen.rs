@@ -1,20 +1,31 @@
 //! Load generator: publishers and many light WHEP viewers in one process, and what a server makes
 //! of them: delay, loss, freezes, join times, CPU and memory.
 //!
-//! Publisher and viewers share one clock, so the delay is a true one-way figure: from the instant
-//! before a frame is written to the publisher's socket to the kernel's receive time of its last
-//! packet at the viewer. `docs/PERFORMANCE.md` tells the method in full.
+//! Publisher and viewers share one clock, which each picture carries (SEI), so the delay is a true
+//! one-way figure: from the instant before a frame is written to the publisher's socket to the
+//! kernel's receive time of its last packet at the viewer. `docs/PERFORMANCE.md` tells the method
+//! in full.
 //!
-//! `cargo run --release --example loadgen -- --viewers 100 --seconds 10`
+//! ```text
+//! cargo run --release --example loadgen -- --viewers 100 --seconds 10
+//! … -- --viewers 50 --inspect 50 --netem loss=1%,delay=20ms,jitter=5ms
+//! … -- --viewers 200 --storm 1000      1,000 join within a second while 200 watch
+//! ```
 
 #[path = "loadgen/clock.rs"]
 mod clock;
+#[path = "loadgen/crypto.rs"]
+mod crypto;
+#[path = "loadgen/feedback.rs"]
+mod feedback;
 #[path = "loadgen/frames.rs"]
 mod frames;
 #[path = "loadgen/http.rs"]
 mod http;
 #[path = "loadgen/joiner.rs"]
 mod joiner;
+#[path = "loadgen/netem.rs"]
+mod netem;
 #[path = "loadgen/options.rs"]
 mod options;
 #[path = "loadgen/process.rs"]
@@ -50,11 +61,20 @@ mod kit_publisher;
     reason = "shared test code: fails loudly, and a part of it is used here"
 )]
 mod kit_viewer;
+#[path = "../tests/kit/tls.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared test code, of which a part is used here"
+)]
+mod tls;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use joiner::Wave;
 use options::Options;
 use process::{ServerProcess, Usage};
 use publishers::Publishers;
@@ -69,6 +89,8 @@ type Failure = Box<dyn std::error::Error>;
 const IDLE_SPAN: Duration = Duration::from_secs(2);
 /// Longest wait for the last viewer beyond the time its turn comes.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
+/// What a storm of joins gets before and after it.
+const STORM_REST: Duration = Duration::from_secs(4);
 /// How long viewers whose packets the kernel dropped get to show that theirs still come.
 const ROLL_CALL: Duration = Duration::from_secs(1);
 
@@ -85,6 +107,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "the table is what it is run for")]
 fn run(options: &Options) -> Result<(), Failure> {
+    process::allow_files();
     let mut server = ServerProcess::start(options)?;
     let load_average = process::load_average();
     let booted = server.usage()?;
@@ -107,7 +130,8 @@ fn run(options: &Options) -> Result<(), Failure> {
     }
     let before_joins = server.usage()?;
     let viewers = Viewers::start(options)?;
-    let joined = joiner::join_all(options, server.http, &viewers)?;
+    let watching = Wave::watching(options);
+    let joined = joiner::join_all(options, server.http, &viewers, &watching)?;
     let deadline = now() + CONNECT_PATIENCE;
     while viewers.connected() + viewers.failed() < joined && now() < deadline {
         pause(Duration::from_millis(20));
@@ -117,19 +141,20 @@ fn run(options: &Options) -> Result<(), Failure> {
         Some(publishers) => publishers,
         None => publish(&server)?,
     };
+    let storm = Wave::storm(options)?;
     pause(Duration::from_secs_f64(options.warm_up));
 
     let begin = server.usage()?;
     let counters_begin = http::metrics(server.metrics);
     let from = clock::wall_nanos();
-    pause(Duration::from_secs(options.seconds));
+    measure(options, &server, &viewers, &storm)?;
     let to = clock::wall_nanos();
     let counters_end = http::metrics(server.metrics);
     let end = server.usage()?;
 
     viewers.roll_call();
     pause(ROLL_CALL);
-    let seen = viewers.stop()?;
+    let (seen, relay_lost) = viewers.stop()?;
     let written = publishers.stop()?;
     server.stop();
 
@@ -140,6 +165,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         end,
         counters_begin,
         counters_end,
+        relay_lost,
     };
     let joins = Usage::between(&before_joins, &after_joins);
     let idle_use = Usage::between(&booted, &idle);
@@ -157,6 +183,22 @@ fn run(options: &Options) -> Result<(), Failure> {
     if let Some(path) = &options.json {
         std::fs::write(path, report.json()?)?;
     }
+    Ok(())
+}
+
+/// Lets the time pass that is measured; meanwhile the storm joins.
+fn measure(
+    options: &Options,
+    server: &ServerProcess,
+    viewers: &Viewers,
+    storm: &Wave,
+) -> Result<(), Failure> {
+    let until = now() + Duration::from_secs(options.seconds).max(storm.time() + STORM_REST);
+    if options.storm > 0 {
+        pause(STORM_REST / 2);
+        joiner::join_all(options, server.http, viewers, storm)?;
+    }
+    pause(until.saturating_duration_since(now()));
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
@@ -56,6 +56,7 @@ pub(super) enum Value<'a> {
     Text(std::borrow::Cow<'a, str>),
     Integer(i64),
     List(Vec<Self>),
+    Truth(bool),
     /// Anything else, by its name.
     Other(&'static str),
 }
@@ -66,6 +67,7 @@ impl fmt::Display for Value<'_> {
             Self::Text(text) => f.write_str(&quoted(text)),
             Self::Integer(number) => number.fmt(f),
             Self::List(_) => f.write_str("a list"),
+            Self::Truth(truth) => truth.fmt(f),
             Self::Other(name) => write!(f, "a {name}"),
         }
     }
@@ -133,6 +135,7 @@ fn variable_value(text: &str) -> Value<'_> {
     match parsed.map(|value| value_of(value.get_ref())) {
         Some(Value::Integer(number)) => Value::Integer(number),
         Some(Value::List(list)) => Value::List(list),
+        Some(Value::Truth(truth)) => Value::Truth(truth),
         // A date or a word is the operator's text, as is what is in quotes.
         Some(Value::Text(text)) => Value::Text(text),
         Some(Value::Other(_)) | None => Value::Text(text.trim().into()),
@@ -217,7 +220,7 @@ fn value_of<'a>(value: &DeValue<'a>) -> Value<'a> {
             Value::List(list.iter().map(|value| value_of(value.get_ref())).collect())
         }
         DeValue::Float(_) => Value::Other("number with a fraction"),
-        DeValue::Boolean(_) => Value::Other("truth value"),
+        DeValue::Boolean(truth) => Value::Truth(*truth),
         DeValue::Datetime(_) => Value::Other("date"),
         DeValue::Table(_) => Value::Other("table"),
     }
@@ -226,7 +229,7 @@ fn value_of<'a>(value: &DeValue<'a>) -> Value<'a> {
 fn text_of<'a>(value: &'a Value<'_>, example: &str) -> Result<&'a str, String> {
     match value {
         Value::Text(text) => Ok(text.trim()),
-        Value::Integer(_) | Value::List(_) | Value::Other(_) => {
+        Value::Integer(_) | Value::List(_) | Value::Truth(_) | Value::Other(_) => {
             Err(format!("{value} is not text; write for example {example}"))
         }
     }
@@ -237,7 +240,7 @@ pub(super) fn address(item: &Item<'_>) -> Result<SocketAddr, String> {
     let example = "\"0.0.0.0:1935\", or \"[::]:1935\" for IPv6";
     let parsed = match &item.value {
         Value::Text(text) => text.trim().parse().ok(),
-        Value::Integer(_) | Value::List(_) | Value::Other(_) => None,
+        Value::Integer(_) | Value::List(_) | Value::Truth(_) | Value::Other(_) => None,
     };
     parsed.ok_or_else(|| {
         format!(
@@ -247,6 +250,37 @@ pub(super) fn address(item: &Item<'_>) -> Result<SocketAddr, String> {
     })
 }
 
+/// As [`address`]; `"off"` is none.
+pub(super) fn address_or_off(item: &Item<'_>) -> Result<Option<SocketAddr>, String> {
+    match &item.value {
+        Value::Text(text) if text.trim() == "off" => Ok(None),
+        Value::Text(_) | Value::Integer(_) | Value::List(_) | Value::Truth(_) | Value::Other(_) => {
+            address(item)
+                .map(Some)
+                .map_err(|text| format!("{text}, or \"off\""))
+        }
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn truth(item: &Item<'_>) -> Result<bool, String> {
+    match &item.value {
+        Value::Truth(truth) => Ok(*truth),
+        Value::Text(_) | Value::Integer(_) | Value::List(_) | Value::Other(_) => {
+            Err(format!("{} will not do; write true or false", item.value))
+        }
+    }
+}
+
+/// The path of a file; an empty text is none.
+pub(super) fn path(item: &Item<'_>) -> Result<Option<PathBuf>, String> {
+    let text = text_of(&item.value, "\"/etc/rtmpeer/cert.pem\"")?;
+    if text.contains('\0') {
+        return Err("is no path of a file".into());
+    }
+    Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+}
+
 /// An integer between two bounds, both included.
 pub(super) fn number<T>(item: &Item<'_>, min: T, max: T) -> Result<T, String>
 where
@@ -254,7 +288,7 @@ where
 {
     let fits = match item.value {
         Value::Integer(number) => T::try_from(number).ok(),
-        Value::Text(_) | Value::List(_) | Value::Other(_) => None,
+        Value::Text(_) | Value::List(_) | Value::Truth(_) | Value::Other(_) => None,
     };
     fits.filter(|number| *number >= min && *number <= max)
         .ok_or_else(|| {
@@ -269,7 +303,7 @@ where
 pub(super) fn word<T: Copy>(item: &Item<'_>, words: &[(&str, T)]) -> Result<T, String> {
     let text = match &item.value {
         Value::Text(text) => text.trim(),
-        Value::Integer(_) | Value::List(_) | Value::Other(_) => "",
+        Value::Integer(_) | Value::List(_) | Value::Truth(_) | Value::Other(_) => "",
     };
     let found = words.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or_else(|| {
@@ -291,7 +325,7 @@ pub(super) fn list<T>(
         Value::List(values) => {
             (values.iter().map(|value| text_of(value, example))).collect::<Result<_, _>>()?
         }
-        Value::Integer(_) | Value::Other(_) => {
+        Value::Integer(_) | Value::Truth(_) | Value::Other(_) => {
             return Err(format!("{} will not do; write {example}", item.value));
         }
     };
@@ -362,6 +396,19 @@ pub(super) fn webhook_url(item: &Item<'_>) -> Result<Option<String>, String> {
     })
 }
 
+/// A program: a name, or an absolute path.
+pub(super) fn program(item: &Item<'_>, example: &str) -> Result<String, String> {
+    let text = text_of(&item.value, example)?;
+    let named = !text.is_empty() && !text.contains(char::is_control);
+    let good = named && (text.starts_with('/') || !text.contains('/'));
+    good.then(|| text.to_owned()).ok_or_else(|| {
+        format!(
+            "{} is no program; write its name, or its path from the root, for example {example}",
+            quoted(text)
+        )
+    })
+}
+
 /// `"auto"`, a number, or a list of CPUs.
 pub(super) fn cores(item: &Item<'_>) -> Result<Cores, String> {
     let advice = format!(
@@ -379,7 +426,7 @@ pub(super) fn cores(item: &Item<'_>) -> Result<Cores, String> {
             return count.map(Cores::Count).ok_or_else(bad);
         }
         Value::List(values) => values.iter().map(cpu_number).collect(),
-        Value::Other(_) => return Err(bad()),
+        Value::Truth(_) | Value::Other(_) => return Err(bad()),
     };
     let fit = !cpus.is_empty() && cpus.len() <= usize::from(CORES_MAX);
     let cpus: Option<Vec<usize>> = cpus.into_iter().collect();
@@ -397,6 +444,6 @@ pub(super) fn cores(item: &Item<'_>) -> Result<Cores, String> {
 fn cpu_number(value: &Value<'_>) -> Option<usize> {
     match value {
         Value::Integer(number) => usize::try_from(*number).ok(),
-        Value::Text(_) | Value::List(_) | Value::Other(_) => None,
+        Value::Text(_) | Value::List(_) | Value::Truth(_) | Value::Other(_) => None,
     }
 }

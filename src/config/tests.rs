@@ -16,6 +16,7 @@ fn nothing_configured_gives_the_documented_defaults() {
     let config = from_env(&[]).unwrap();
     assert_eq!(config, Config::default());
     assert_eq!(config.rtmp.listen, "0.0.0.0:1935".parse().unwrap());
+    assert!(!config.rtmp.notices);
     assert_eq!(config.http.listen, "0.0.0.0:8889".parse().unwrap());
     assert_eq!(config.webrtc.listen, "0.0.0.0:8189".parse().unwrap());
     assert_eq!(config.metrics.listen, "127.0.0.1:9998".parse().unwrap());
@@ -33,6 +34,7 @@ fn a_file_sets_every_key() {
 cores = [2, 0]
 [rtmp]
 listen = "127.0.0.1:0"
+notices = true
 [http]
 listen = "[::1]:80"
 allowed_origins = ["https://Example.org", "http://a:81", "*"]
@@ -57,6 +59,7 @@ level = "trace"
     .unwrap();
     assert_eq!(config.cores, Cores::Cpus(vec![2, 0]));
     assert_eq!(config.rtmp.listen, "127.0.0.1:0".parse().unwrap());
+    assert!(config.rtmp.notices);
     assert_eq!(config.http.listen, "[::1]:80".parse().unwrap());
     assert_eq!(
         config.http.allowed_origins,
@@ -167,8 +170,8 @@ const BAD_FILES: [(&str, usize, &str); 46] = [
     ("[rtmp]\nlisten = \"\"", 2, "rtmp.listen"),
     ("[rtmp.listen]\naddress = \"x\"", 1, "rtmp.listen"),
     ("rtmp = 1", 1, "rtmp"),
-    ("[rtmps]\nlisten = \"0.0.0.0:1\"", 2, "rtmps.listen"),
-    ("[rtmps]", 1, "rtmps"),
+    ("[rtmpx]\nlisten = \"0.0.0.0:1\"", 2, "rtmpx.listen"),
+    ("[rtmpx]", 1, "rtmpx"),
     ("[[rtmp]]\nlisten = \"0.0.0.0:1\"", 1, "rtmp"),
     ("\n\ncore = 2", 3, "core"),
     ("cores = 0", 1, "cores"),
@@ -290,4 +293,52 @@ fn port_zero_may_be_used_for_all() {
         ("RTMPEER_WEBRTC__LISTEN", "127.0.0.1:0"),
     ];
     assert!(from_env(&env).is_ok());
+}
+
+#[test]
+fn tls_keys_are_read_from_file_and_variables() {
+    let config = from_file(
+        "[tls]\ncertificate = \"/c.pem\"\nkey = \"/k.pem\"\n[http]\ntls = true\n\
+         [rtmps]\nlisten = \"127.0.0.1:443\"",
+    )
+    .unwrap();
+    assert_eq!(config.tls.certificate, Some("/c.pem".into()));
+    assert_eq!(config.tls.key, Some("/k.pem".into()));
+    assert!(config.http.tls);
+    assert_eq!(config.rtmps.listen, Some("127.0.0.1:443".parse().unwrap()));
+    let config = from_env(&[
+        ("RTMPEER_TLS__CERTIFICATE", "/c.pem"),
+        ("RTMPEER_TLS__KEY", "/k.pem"),
+        ("RTMPEER_HTTP__TLS", "true"),
+        ("RTMPEER_RTMPS__LISTEN", "off"),
+    ])
+    .unwrap();
+    assert!(config.http.tls);
+    assert_eq!(config.rtmps.listen, None);
+}
+
+#[test]
+fn tls_without_a_whole_certificate_is_refused_with_advice() {
+    for (variables, key) in [
+        (&[("RTMPEER_TLS__CERTIFICATE", "/c")][..], "tls.certificate"),
+        (&[("RTMPEER_TLS__KEY", "/k")], "tls.key"),
+        (&[("RTMPEER_HTTP__TLS", "true")], "http.tls"),
+        (&[("RTMPEER_RTMPS__LISTEN", "0.0.0.0:443")], "rtmps.listen"),
+    ] {
+        let text = from_env(variables).unwrap_err().to_string();
+        assert!(
+            text.contains(key) && text.contains("rtmpeer cert"),
+            "{text}"
+        );
+    }
+    assert!(from_env(&[("RTMPEER_RTMPS__LISTEN", "off")]).is_ok());
+    let text = from_env(&[("RTMPEER_HTTP__TLS", "yes")]).unwrap_err();
+    assert!(text.to_string().contains("true or false"), "{text}");
+    let taken = [
+        ("RTMPEER_TLS__CERTIFICATE", "/c"),
+        ("RTMPEER_TLS__KEY", "/k"),
+        ("RTMPEER_RTMPS__LISTEN", "0.0.0.0:1935"),
+    ];
+    let text = from_env(&taken).unwrap_err().to_string();
+    assert!(text.contains("rtmps.listen"), "{text}");
 }

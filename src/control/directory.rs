@@ -43,8 +43,8 @@ pub(super) struct Live {
     pub(super) since_wall: Duration,
     /// Whether its start event was sent.
     pub(super) announced: bool,
-    /// Whether the room's viewers were told that the publisher reorders pictures.
-    pub(super) advised: bool,
+    /// Why its viewers have no picture, or a wrong one, if so.
+    pub(super) trouble: Option<String>,
 }
 
 /// An RTMP connection.
@@ -304,9 +304,9 @@ impl Directory {
         decrease(&mut self.publishers_by_network, publisher.network);
     }
 
-    /// The number of the next publish; `None` after 2^32 of them.
+    /// The number of the next publish; `None` after [`Epoch::LAST`].
     pub(super) fn take_epoch(&mut self) -> Option<Epoch> {
-        let epoch = Epoch(self.next_epoch);
+        let epoch = Some(Epoch(self.next_epoch)).filter(|epoch| *epoch <= Epoch::LAST)?;
         self.next_epoch = self.next_epoch.checked_add(1)?;
         Some(epoch)
     }

@@ -13,7 +13,7 @@ mod publishing;
 mod sockets;
 mod status;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -22,6 +22,7 @@ pub use placement::Placement;
 pub use status::RoomStatus;
 
 use directory::{Directory, network_of};
+use publishing::Waiting;
 
 use crate::config::WhenOffline;
 use crate::ids::{ConnId, CoreId, Epoch, IdSource, PublisherId, RoomId};
@@ -139,6 +140,8 @@ pub struct Control {
     /// Publishes whose start event waits for a verdict, until when at most; as many as begin in
     /// [`START_EVENT_WAIT`](crate::limits::START_EVENT_WAIT).
     unannounced: VecDeque<(Instant, RoomId, Epoch)>,
+    /// Publishers that wait for a room, by the publisher that has it.
+    waiting: BTreeMap<PublisherId, Waiting>,
     stage: Stage,
     counters: ControlCounters,
 }
@@ -154,6 +157,7 @@ impl Control {
             ids,
             outputs: VecDeque::new(),
             unannounced: VecDeque::new(),
+            waiting: BTreeMap::new(),
             stage: Stage::Serving,
             counters: ControlCounters::default(),
         }
@@ -198,9 +202,16 @@ impl Control {
                 epoch,
                 verdict,
             } => self.stream_judged(room, epoch, verdict),
+            ControlMsg::PictureTrouble {
+                room,
+                epoch,
+                trouble,
+            } => self.picture_trouble(room, epoch, trouble),
+            ControlMsg::KeyframeWanted { room } => self.keyframe_wanted(room),
             ControlMsg::PublishEnded { publisher, reason } => {
                 self.publish_ended(publisher, reason, now);
             }
+            ControlMsg::PublisherAlive { publisher } => self.publisher_alive(publisher),
             ControlMsg::ViewerSdp { viewer, sdp } => self.viewer_sdp(viewer, sdp),
             ControlMsg::ViewerComplaint { viewer, text } => self.viewer_complaint(viewer, text),
             ControlMsg::ViewerConnected { viewer } => self.viewer_connected(viewer),
@@ -216,6 +227,7 @@ impl Control {
             self.sdp_overdue(viewer);
         }
         self.announce_overdue(now);
+        self.end_waiting(now);
         let is_late = match &self.stage {
             Stage::Draining { by, .. } => *by <= now,
             Stage::Serving | Stage::Done | Stage::Over => false,
@@ -262,7 +274,9 @@ impl Control {
             Stage::Serving | Stage::Over => None,
         };
         let start_event = self.unannounced.front().map(|(at, ..)| *at);
-        let deadlines = [self.directory.next_deadline(), start_event, stop];
+        let waiting = self.waiting.values().map(|waiting| waiting.until).min();
+        let next = self.directory.next_deadline();
+        let deadlines = [next, start_event, waiting, stop];
         let first = deadlines.into_iter().flatten().min();
         ControlOutput::Timeout(first.map_or(idle, |at| at.min(idle)))
     }

@@ -9,7 +9,7 @@ use super::directory::Live;
 use super::status::stream_json;
 use super::{Control, ControlOutput};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, Secret};
-use crate::limits::START_EVENT_WAIT;
+use crate::limits::{PUBLISHER_QUESTION_DEADLINE, PUBLISHER_SILENT_AFTER, START_EVENT_WAIT};
 use crate::media::frame::StreamInfo;
 use crate::media::verdict::{Severity, Verdict};
 use crate::messages::{CoreMsg, PublishEnd, PublishRejection};
@@ -19,9 +19,19 @@ use crate::webhook::{EventKind, WebhookEvent};
 /// Characters of unguessable ids: 132 bits.
 pub(super) const ID_CHARACTERS: usize = 22;
 
-/// What viewers and operators read when the publisher said nothing better.
-const REORDERING_ADVICE: &str = "the publisher sends B-frames, which browsers show wrongly: \
-     turn them off in the encoder (OBS: B-frames 0; ffmpeg: -bf 0)";
+/// What operators read when ingest said nothing better.
+const REORDERING_ADVICE: &str = "the publisher sends B-frames, which browsers cannot show as they \
+     are: turn them off in the encoder (OBS: B-frames 0; ffmpeg: -bf 0)";
+
+/// A publisher that waits until the one that has its room proves silent.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    core: CoreId,
+    publisher: PublisherId,
+    name: RoomName,
+    /// When it is refused if nothing was said.
+    pub(super) until: Instant,
+}
 
 impl Control {
     pub(super) fn publish_requested(
@@ -38,41 +48,114 @@ impl Control {
             self.tell(core, CoreMsg::ClosePublisher { publisher });
             return;
         }
-        match self.accept(core, publisher, key, now) {
-            Ok(name) => {
-                log::info!("publish started room={name} publisher={publisher} core={core}");
-                log::debug!("publisher={publisher} peer={peer}");
-            }
-            Err(rejection) => {
-                let counter = match rejection {
-                    PublishRejection::Busy => &self.counters.publish_busy,
-                    PublishRejection::BadName => &self.counters.publish_bad_name,
-                    PublishRejection::Stopping => &self.counters.publish_stopping,
-                    PublishRejection::Full => &self.counters.publish_full,
-                };
-                counter.inc();
-                log::info!("publish refused reason={rejection:?} publisher={publisher}");
-                let rejected = CoreMsg::PublishRejected {
-                    publisher,
-                    rejection,
-                };
-                self.tell(core, rejected);
-            }
+        let Some(name) = RoomName::parse(key.expose()) else {
+            self.refuse(core, publisher, PublishRejection::BadName);
+            return;
+        };
+        log::debug!("publisher={publisher} peer={peer}");
+        if let Some(holder) = self.holder_to_question(&name, publisher) {
+            log::info!("publish waits: is the one before still there? room={name}");
+            let (holder_core, holder) = holder;
+            let question = CoreMsg::QuestionPublisher {
+                publisher: holder,
+                silence: PUBLISHER_SILENT_AFTER,
+            };
+            self.tell(holder_core, question);
+            let until = now.checked_add(PUBLISHER_QUESTION_DEADLINE).unwrap_or(now);
+            let waiting = Waiting {
+                core,
+                publisher,
+                name,
+                until,
+            };
+            self.waiting.insert(holder, waiting);
+            return;
         }
+        self.answer_publish(core, publisher, &name, now);
+    }
+
+    /// Whose silence would give a room to `publisher`: that of the room's publisher if both come
+    /// from one address, as an encoder does that lost its connection and makes a new one. Anybody
+    /// else is refused while the room is taken.
+    fn holder_to_question(
+        &self,
+        name: &RoomName,
+        publisher: PublisherId,
+    ) -> Option<(CoreId, PublisherId)> {
+        let live = self.directory.room_named(name)?.live.as_ref()?;
+        let newcomer = self.directory.publisher(publisher)?;
+        let holder = self.directory.publisher(live.publisher)?;
+        let is_waiting = |waiting: &Waiting| waiting.publisher == publisher;
+        let may_wait = self.is_serving()
+            && live.publisher != publisher
+            && newcomer.room.is_none()
+            && newcomer.network == holder.network
+            && !self.waiting.contains_key(&live.publisher)
+            && !self.waiting.values().any(is_waiting);
+        may_wait.then_some((live.core, live.publisher))
+    }
+
+    /// The publisher that somebody waits for sends: the one who waits is refused.
+    pub(super) fn publisher_alive(&mut self, publisher: PublisherId) {
+        // If nobody waits any more, that is no news.
+        if let Some(waiting) = self.waiting.remove(&publisher) {
+            self.refuse(waiting.core, waiting.publisher, PublishRejection::Busy);
+        }
+    }
+
+    /// Refuses those who wait for too long: a core did not answer.
+    pub(super) fn end_waiting(&mut self, now: Instant) {
+        let due = |waiting: &Waiting| waiting.until <= now;
+        let due: Vec<_> = (self.waiting.iter())
+            .filter_map(|(holder, waiting)| due(waiting).then_some(*holder))
+            .collect();
+        for holder in due {
+            self.publisher_alive(holder);
+        }
+    }
+
+    fn answer_publish(
+        &mut self,
+        core: CoreId,
+        publisher: PublisherId,
+        name: &RoomName,
+        now: Instant,
+    ) {
+        match self.accept(core, publisher, name, now) {
+            Ok(()) => {
+                log::info!("publish started room={name} publisher={publisher} core={core}");
+            }
+            Err(rejection) => self.refuse(core, publisher, rejection),
+        }
+    }
+
+    fn refuse(&mut self, core: CoreId, publisher: PublisherId, rejection: PublishRejection) {
+        let counter = match rejection {
+            PublishRejection::Busy => &self.counters.publish_busy,
+            PublishRejection::BadName => &self.counters.publish_bad_name,
+            PublishRejection::Stopping => &self.counters.publish_stopping,
+            PublishRejection::Full => &self.counters.publish_full,
+        };
+        counter.inc();
+        log::info!("publish refused reason={rejection:?} publisher={publisher}");
+        let rejected = CoreMsg::PublishRejected {
+            publisher,
+            rejection,
+        };
+        self.tell(core, rejected);
     }
 
     fn accept(
         &mut self,
         core: CoreId,
         publisher: PublisherId,
-        key: &Secret,
+        name: &RoomName,
         now: Instant,
-    ) -> Result<RoomName, PublishRejection> {
+    ) -> Result<(), PublishRejection> {
         if !self.is_serving() {
             return Err(PublishRejection::Stopping);
         }
-        let name = RoomName::parse(key.expose()).ok_or(PublishRejection::BadName)?;
-        let room = self.directory.room_named(&name);
+        let room = self.directory.room_named(name);
         if room.is_some_and(|room| room.live.is_some()) {
             return Err(PublishRejection::Busy);
         }
@@ -89,9 +172,9 @@ impl Control {
             since: now,
             since_wall: self.timebase.wall(now),
             announced: false,
-            advised: false,
+            trouble: None,
         };
-        let begun = self.directory.begin(&name, live);
+        let begun = self.directory.begin(name, live);
         let (room, links) = begun.ok_or(PublishRejection::Busy)?;
         self.counters.publishes.inc();
         let accepted = CoreMsg::PublishAccepted {
@@ -105,7 +188,7 @@ impl Control {
         self.tell_publishing(room, true);
         let at = now.checked_add(START_EVENT_WAIT).unwrap_or(now);
         self.unannounced.push_back((at, room, epoch));
-        Ok(name)
+        Ok(())
     }
 
     pub(super) fn stream_changed(&mut self, id: RoomId, epoch: Epoch, info: StreamInfo) {
@@ -128,9 +211,24 @@ impl Control {
         let size = size.unwrap_or_default();
         log::info!("stream is {video}{size}, {audio} room={name}");
         live.info = info;
-        if live.info.reordering && !live.advised {
-            live.advised = true;
-            let text = advice(&live.info).join("; ");
+    }
+
+    /// Viewers of a room have no picture, or have one again. Those of them that can be told are:
+    /// nobody is to look at a black picture without a word.
+    pub(super) fn picture_trouble(&mut self, id: RoomId, epoch: Epoch, trouble: Option<String>) {
+        let room = self.directory.room_mut(id);
+        let Some((room, live)) = room.and_then(|it| Some((&it.name, it.live.as_mut()?))) else {
+            return;
+        };
+        if live.epoch != epoch || live.trouble == trouble {
+            return;
+        }
+        match &trouble {
+            Some(text) => log::warn!("viewers have no picture: {text} room={room}"),
+            None => log::info!("viewers have a picture again room={room}"),
+        }
+        live.trouble.clone_from(&trouble);
+        if let Some(text) = trouble {
             self.broadcast(id, &ServerMessage::Error { text });
         }
     }
@@ -195,6 +293,14 @@ impl Control {
         );
     }
 
+    /// A viewer needs a keyframe of a room that another core publishes.
+    pub(super) fn keyframe_wanted(&mut self, id: RoomId) {
+        let live = self.directory.room(id).and_then(|room| room.live.as_ref());
+        if let Some(core) = live.map(|live| live.core) {
+            self.tell(core, CoreMsg::KeyframeWanted { room: id });
+        }
+    }
+
     pub(super) fn publish_ended(&mut self, id: PublisherId, reason: PublishEnd, now: Instant) {
         let Some(publisher) = self.directory.publisher(id) else {
             self.counters.unexpected_messages.inc();
@@ -204,6 +310,10 @@ impl Control {
             self.end_publish(room, reason, now);
         }
         self.directory.remove_publisher(id);
+        self.waiting.retain(|_, waiting| waiting.publisher != id);
+        if let Some(waiting) = self.waiting.remove(&id) {
+            self.answer_publish(waiting.core, waiting.publisher, &waiting.name, now);
+        }
     }
 
     /// Ends the publish of a room: the one place where a started stream ends.

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::directory::{Offer, Signalling, Socket};
-use super::publishing::advice;
 use super::{Control, ControlOutput};
 use crate::ids::{ConnId, RoomId, ViewerId};
 use crate::limits::{LOCAL_CANDIDATES_MAX, VIEWER_CANDIDATES_MAX};
@@ -146,11 +145,10 @@ impl Control {
             return;
         };
         let live = room.live.is_some();
-        let reordering = room.live.as_ref().filter(|live| live.info.reordering);
-        let warning = reordering.map(|live| advice(&live.info).join("; "));
+        let trouble = room.live.as_ref().and_then(|live| live.trouble.clone());
         let room = room.name.clone();
         self.say(conn, ServerMessage::IsPublishing { live, room });
-        if let Some(text) = warning {
+        if let Some(text) = trouble {
             self.complain(conn, text);
         }
     }

@@ -6,9 +6,15 @@
 //! thousand viewers is never in memory a thousand times.
 
 mod deadlines;
+mod gop;
 mod guard;
+mod pace;
 mod publishers;
 mod rooms;
+mod safe_video;
+mod takeover;
+mod transcoding;
+mod viewer_table;
 mod viewers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,9 +27,10 @@ use bytes::Bytes;
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
 use crate::media::time::Timebase;
 use crate::messages::{
-    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerEnd,
+    ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, VideoMsg, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
+pub use crate::transcode::video::VideoMode;
 pub use crate::webrtc::Certificate;
 pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};
@@ -31,7 +38,7 @@ use crate::webrtc::{ViewerError, ViewerFactory};
 use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
-use viewers::ViewerState;
+use viewer_table::{Slot, ViewerTable};
 
 /// When nothing waits for anything: wake this often all the same, to show the watchdog life.
 const IDLE_WAKE: Duration = Duration::from_secs(1);
@@ -76,6 +83,11 @@ pub enum EngineOutput {
         /// The message.
         message: TranscodeMsg,
     },
+    /// Work for the video transcoders.
+    TranscodeVideo {
+        /// The message.
+        message: VideoMsg,
+    },
     /// Nothing more until input or this moment.
     Timeout(Instant),
 }
@@ -85,6 +97,10 @@ pub enum EngineOutput {
 enum Timer {
     Publisher(PublisherId),
     Viewer(ViewerId),
+    /// A publisher that another would replace.
+    Question(PublisherId),
+    /// A publish's video transcoding.
+    Video(PublisherId),
     Drain,
 }
 
@@ -114,15 +130,17 @@ pub struct Engine {
     demux: Demux,
     publishers: BTreeMap<PublisherId, Publisher>,
     rooms: BTreeMap<RoomId, RoomState>,
-    viewers: BTreeMap<ViewerId, ViewerState>,
+    viewers: ViewerTable,
     deadlines: Deadlines<Timer>,
     dirty_publishers: VecDeque<PublisherId>,
-    dirty_viewers: VecDeque<ViewerId>,
+    dirty_viewers: VecDeque<Slot>,
     outputs: VecDeque<EngineOutput>,
     batch: SendBatch,
     /// When the oldest live picture in the batch was received.
     batch_oldest: Option<Instant>,
     counters: Arc<CoreCounters>,
+    video_mode: VideoMode,
+    notices: bool,
     draining: bool,
     drained_told: bool,
 }
@@ -148,7 +166,7 @@ impl Engine {
             demux: Demux::new(core, cores),
             publishers: BTreeMap::new(),
             rooms: BTreeMap::new(),
-            viewers: BTreeMap::new(),
+            viewers: ViewerTable::default(),
             deadlines: Deadlines::default(),
             dirty_publishers: VecDeque::new(),
             dirty_viewers: VecDeque::new(),
@@ -156,6 +174,8 @@ impl Engine {
             batch: SendBatch::default(),
             batch_oldest: None,
             counters,
+            video_mode: VideoMode::default(),
+            notices: false,
             draining: false,
             drained_told: false,
         })
@@ -180,6 +200,9 @@ impl Engine {
                 self.publish_rejected(publisher, rejection, now);
             }
             CoreMsg::ClosePublisher { publisher } => self.close_publisher(publisher, now),
+            CoreMsg::QuestionPublisher { publisher, silence } => {
+                self.question_publisher(publisher, silence);
+            }
             CoreMsg::AddViewer {
                 viewer,
                 room,
@@ -205,6 +228,8 @@ impl Engine {
             CoreMsg::RemoveViewer { viewer } => self.remove_viewer(viewer, ViewerEnd::Left, now),
             CoreMsg::LinkRoom { room, to } => self.link_room(room, to),
             CoreMsg::UnlinkRoom { room, to } => self.unlink_room(room, to),
+            CoreMsg::BindViewer { viewer, rendition } => self.bind_viewer(viewer, rendition),
+            CoreMsg::KeyframeWanted { room } => self.keyframe_wanted(room, now),
             CoreMsg::Drain { deadline } => self.drain(deadline, now),
             CoreMsg::Datagram { from, to, data } => self.handle_datagram(from, to, &data, now),
         }
@@ -224,7 +249,7 @@ impl Engine {
     }
 
     /// Takes what a transcode worker made.
-    pub fn handle_transcoded(&mut self, reply: TranscodeReply, now: Instant) {
+    pub fn handle_transcoded(&mut self, reply: TranscodeReply, _now: Instant) {
         match reply {
             TranscodeReply::Packet {
                 publisher,
@@ -235,7 +260,7 @@ impl Engine {
                 self.push_audio(publisher, pts, data, received);
             }
             TranscodeReply::Unplayable { publisher, text } => {
-                self.audio_unplayable(publisher, text, now);
+                self.audio_unplayable(publisher, text);
             }
         }
     }
@@ -273,6 +298,8 @@ impl Engine {
             match timer {
                 Timer::Publisher(publisher) => self.publisher_timeout(publisher, now),
                 Timer::Viewer(viewer) => self.viewer_timeout(viewer, now),
+                Timer::Question(publisher) => self.question_unanswered(publisher),
+                Timer::Video(publisher) => self.update_video(publisher, now),
                 Timer::Drain => self.close_everything(now),
             }
         }
@@ -353,7 +380,7 @@ impl Engine {
         for publisher in publishers {
             self.close_publisher(publisher, now);
         }
-        let viewers: Vec<_> = self.viewers.keys().copied().collect();
+        let viewers: Vec<_> = self.viewers.ids().collect();
         for viewer in viewers {
             self.remove_viewer(viewer, ViewerEnd::Closed, now);
         }
@@ -379,14 +406,14 @@ impl Engine {
     /// Holds in every state between calls; a debug build stops where it does not.
     fn check_invariants(&self) {
         if cfg!(debug_assertions) {
-            for (id, state) in &self.viewers {
+            for (id, state) in self.viewers.iter() {
                 let room = self.rooms.get(&state.room);
-                debug_assert!(room.is_some_and(|room| room.viewers.contains(id)));
+                debug_assert!(room.is_some_and(|room| room.viewers.contains_key(&id)));
             }
             for (id, state) in &self.rooms {
                 debug_assert!(!state.is_unused(), "room {id} is kept for nobody");
-                for viewer in &state.viewers {
-                    debug_assert!(self.viewers.contains_key(viewer));
+                for &viewer in state.viewers.keys() {
+                    debug_assert!(self.viewers.contains(viewer));
                 }
             }
             debug_assert!(!self.viewers.is_empty() || self.demux.is_empty());

@@ -9,33 +9,34 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::guard::guarded;
+use super::safe_video::{SafeVideo, Whose};
+use super::transcoding::{coded, is_source_safe};
 use super::{Engine, EngineOutput, Timer, publish_end};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
 use crate::ingest::{Ingest, IngestOutput};
 use crate::media::codec::AudioConfig;
 use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
 use crate::media::time::MediaTime;
-use crate::media::verdict::{Severity, Verdict};
 use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
 use crate::rtmp::{CloseReason, Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
 use crate::webrtc::packetize::Packetizer;
 
-/// `code` of the `onStatus` that tells a publisher what to change: encoders know none of that
-/// name, so they log it.
-const NOTICE_CODE: &str = "NetStream.Publish.Notice";
-
 /// One RTMP connection.
 pub(super) struct Publisher {
-    session: RtmpSession,
+    pub(super) session: RtmpSession,
     peer: SocketAddr,
-    publish: Option<Publish>,
+    pub(super) publish: Option<Publish>,
     dirty: bool,
     /// Whether the publish ended before the connection did, and control knows.
     finished: bool,
     /// Whether messages wait in the session because they came ahead of their time.
-    held: bool,
+    pub(super) held: bool,
     /// Whether it is being closed by us: nothing waits then.
-    hurry: bool,
+    pub(super) hurry: bool,
+    /// When its last bytes came.
+    pub(super) heard: Instant,
+    /// Whether its next bytes must be told to control.
+    pub(super) questioned: bool,
 }
 
 impl fmt::Debug for Publisher {
@@ -46,29 +47,25 @@ impl fmt::Debug for Publisher {
     }
 }
 
-impl Publisher {
-    /// When its next message is to be taken, if not now.
-    fn resume_at(&self, now: Instant) -> Option<Instant> {
-        let publish = self.publish.as_ref().filter(|_| !self.hurry);
-        publish?.ingest.resume_at(now)
-    }
-}
-
 /// What it publishes, once accepted.
-struct Publish {
-    room: RoomId,
-    name: RoomName,
-    epoch: Epoch,
-    ingest: Ingest,
+pub(super) struct Publish {
+    pub(super) room: RoomId,
+    pub(super) name: RoomName,
+    pub(super) epoch: Epoch,
+    pub(super) ingest: Ingest,
     video: Packetizer,
     audio: Packetizer,
-    info: StreamInfo,
+    pub(super) info: StreamInfo,
+    /// What is made of its video where browsers cannot play it.
+    pub(super) safe: SafeVideo,
+    /// Why its viewers have no picture, as control knows it.
+    pub(super) told_trouble: Option<String>,
     /// How its audio is coded.
     audio_config: Option<AudioConfig>,
     /// Whether its audio is being transcoded.
     transcoding: bool,
     /// Codes of what the publisher itself was told to change.
-    notified: BTreeSet<&'static str>,
+    pub(super) notified: BTreeSet<&'static str>,
 }
 
 impl Engine {
@@ -83,6 +80,8 @@ impl Engine {
             finished: false,
             held: false,
             hurry: false,
+            heard: now,
+            questioned: false,
         };
         self.publishers.insert(publisher, state);
         self.mark_publisher(publisher);
@@ -94,6 +93,7 @@ impl Engine {
     /// Takes bytes that a publisher sent.
     pub fn handle_publisher_input(&mut self, publisher: PublisherId, bytes: &[u8], now: Instant) {
         self.counters.rtmp_bytes.add_len(bytes.len());
+        self.publisher_heard(publisher, now);
         self.with_session(publisher, |session| session.handle_input(bytes, now));
     }
 
@@ -102,19 +102,8 @@ impl Engine {
         self.with_session(publisher, |session| session.handle_eof(error, now));
     }
 
-    /// Whether nothing is to be read from a publisher for now: it is ahead of the clock, and what
-    /// was read waits already. To be asked after [`Self::poll_output`] said `Timeout`.
-    #[must_use]
-    pub fn is_held(&self, publisher: PublisherId) -> bool {
-        self.publishers
-            .get(&publisher)
-            .is_some_and(|state| state.held)
-    }
-
     pub(super) fn publisher_timeout(&mut self, publisher: PublisherId, now: Instant) {
-        if self.is_held(publisher) {
-            self.with_session(publisher, |session| session.keep_alive(now));
-        }
+        self.keep_held_alive(publisher, now);
         self.with_session(publisher, |session| session.handle_timeout(now));
     }
 
@@ -149,9 +138,14 @@ impl Engine {
         links: &[CoreId],
         now: Instant,
     ) {
-        let timebase = self.timebase;
+        let (timebase, core) = (self.timebase, self.core);
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
+        };
+        let whose = Whose {
+            core,
+            publisher,
+            name: name.clone(),
         };
         state.publish = Some(Publish {
             room,
@@ -161,6 +155,8 @@ impl Engine {
             video: Packetizer::new(TrackKind::Video, epoch),
             audio: Packetizer::new(TrackKind::Audio, epoch),
             info: StreamInfo::default(),
+            safe: SafeVideo::new(whose, epoch),
+            told_trouble: None,
             audio_config: None,
             transcoding: false,
             notified: BTreeSet::new(),
@@ -168,8 +164,8 @@ impl Engine {
         let room_state = self.room_entry(room);
         room_state.room.begin(epoch);
         room_state.publisher = Some(publisher);
-        let cursor = room_state.room.join();
-        room_state.links = links.iter().map(|&core| (core, cursor)).collect();
+        let feed = room_state.room.feed();
+        room_state.links = links.iter().map(|&core| (core, feed)).collect();
         self.with_session(publisher, |session| session.accept_publish(now));
     }
 
@@ -179,6 +175,7 @@ impl Engine {
             return;
         };
         state.dirty = false;
+        self.update_video(publisher, now);
         loop {
             let Some(state) = self.publishers.get_mut(&publisher) else {
                 return;
@@ -226,8 +223,10 @@ impl Engine {
         }
     }
 
-    /// Starts or stops a publish's audio transcoding as somebody listens or not.
+    /// Starts or stops a publish's audio transcoding as somebody listens or not; its video's with
+    /// the next turn.
     pub(super) fn update_transcoding(&mut self, publisher: PublisherId) {
+        self.mark_publisher(publisher);
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
@@ -278,7 +277,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn audio_unplayable(&mut self, publisher: PublisherId, text: String, now: Instant) {
+    pub(super) fn audio_unplayable(&mut self, publisher: PublisherId, text: String) {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
@@ -288,10 +287,10 @@ impl Engine {
         if !publish.info.advice.contains(&text) {
             publish.info.advice.push(text);
         }
-        self.tell_stream_info(publisher, now);
+        self.tell_stream_info(publisher);
     }
 
-    fn publish_mut(&mut self, publisher: PublisherId) -> Option<&mut Publish> {
+    pub(super) fn publish_mut(&mut self, publisher: PublisherId) -> Option<&mut Publish> {
         self.publishers.get_mut(&publisher)?.publish.as_mut()
     }
 
@@ -305,7 +304,11 @@ impl Engine {
     }
 
     /// Runs one step of a session under the guard, then marks it for [`Self::serve_publisher`].
-    fn with_session(&mut self, publisher: PublisherId, step: impl FnOnce(&mut RtmpSession)) {
+    pub(super) fn with_session(
+        &mut self,
+        publisher: PublisherId,
+        step: impl FnOnce(&mut RtmpSession),
+    ) {
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
         };
@@ -322,7 +325,7 @@ impl Engine {
         self.forget_publisher(publisher, PublishEnd::Protocol);
     }
 
-    fn forget_publisher(&mut self, publisher: PublisherId, end: PublishEnd) {
+    pub(super) fn forget_publisher(&mut self, publisher: PublisherId, end: PublishEnd) {
         self.end_publish(publisher);
         self.deadlines.remove(Timer::Publisher(publisher));
         if self
@@ -356,7 +359,15 @@ impl Engine {
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
         };
-        let Some(publish) = state.publish.take() else {
+        if state.publish.is_none() {
+            return;
+        }
+        self.stop_video(publisher);
+        let Some(publish) = self
+            .publishers
+            .get_mut(&publisher)
+            .and_then(|state| state.publish.take())
+        else {
             return;
         };
         if publish.transcoding {
@@ -414,6 +425,9 @@ impl Engine {
             }
             RtmpEvent::Metadata(metadata) => {
                 log::debug!("metadata publisher={publisher} {metadata:?}");
+                let (width, height) = (metadata.width, metadata.height);
+                let metadata = crate::ingest::Metadata::new(width, height, metadata.framerate);
+                self.ingest(publisher, now, |ingest| ingest.handle_metadata(metadata));
             }
             RtmpEvent::PublishFinished => self.publish_finished(publisher),
         }
@@ -437,18 +451,27 @@ impl Engine {
         }
     }
 
-    fn ingest_output(&mut self, publisher: PublisherId, output: IngestOutput, now: Instant) {
+    pub(super) fn ingest_output(
+        &mut self,
+        publisher: PublisherId,
+        output: IngestOutput,
+        now: Instant,
+    ) {
+        let mode = self.video_mode;
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
-        let room = publish.room;
+        let (room, is_safe) = (publish.room, is_source_safe(mode, &publish.info));
         match output {
             IngestOutput::Video(frame) => {
+                publish.video.set_safe(is_safe);
                 if let Some(set) = publish.video.video(&frame) {
                     self.push_frame(room, Arc::new(set));
                 }
+                self.video_coded(publisher, coded(&frame), now);
             }
-            IngestOutput::VideoConfig(_) | IngestOutput::Coded(_) => {}
+            IngestOutput::VideoConfig(config) => self.video_configured(publisher, config),
+            IngestOutput::Coded(frame) => self.video_coded(publisher, frame, now),
             IngestOutput::AudioConfig(config) => {
                 let open = publish.transcoding;
                 publish.audio_config = Some(config.clone());
@@ -474,7 +497,7 @@ impl Engine {
             }
             IngestOutput::Info(info) => {
                 publish.info = info;
-                self.tell_stream_info(publisher, now);
+                self.tell_stream_info(publisher);
             }
             IngestOutput::Warning(warning) => {
                 log::warn!("{warning} room={}", publish.name);
@@ -489,33 +512,5 @@ impl Engine {
                 });
             }
         }
-    }
-
-    /// Tells the publisher itself what it should change, each thing once.
-    fn notify_publisher(&mut self, publisher: PublisherId, verdict: &Verdict) {
-        // One that sends ahead may have closed already, and what is written then would cost us the
-        // rest of what it sent.
-        if verdict.figures.holds > 0 {
-            return;
-        }
-        let Some(state) = self.publishers.get_mut(&publisher) else {
-            return;
-        };
-        let Some(publish) = &mut state.publish else {
-            return;
-        };
-        for item in &verdict.items {
-            if item.severity > Severity::Info && publish.notified.insert(item.code) {
-                state.session.notify(NOTICE_CODE, &item.to_string());
-            }
-        }
-    }
-
-    fn tell_stream_info(&mut self, publisher: PublisherId, _now: Instant) {
-        let Some(publish) = self.publish_mut(publisher) else {
-            return;
-        };
-        let (room, epoch, info) = (publish.room, publish.epoch, publish.info.clone());
-        self.control(ControlMsg::StreamChanged { room, epoch, info });
     }
 }

@@ -1,13 +1,14 @@
 //! A room on this core: its media, its viewers, and the cores it is linked to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::{Engine, EngineOutput};
+use super::{Engine, EngineOutput, Slot};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, ViewerId};
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::messages::MediaMsg;
-use crate::room::{Cursor, Room};
+use crate::room::{Feed, Room};
 
 /// A room on this core. Kept while it is published here or watched from here.
 #[derive(Debug)]
@@ -16,9 +17,11 @@ pub(super) struct RoomState {
     /// Who publishes it, if that is on this core.
     pub(super) publisher: Option<PublisherId>,
     /// This core's viewers.
-    pub(super) viewers: BTreeSet<ViewerId>,
+    pub(super) viewers: BTreeMap<ViewerId, Slot>,
     /// Cores with viewers of it, while it is published here.
-    pub(super) links: BTreeMap<CoreId, Cursor>,
+    pub(super) links: BTreeMap<CoreId, Feed>,
+    /// When a keyframe was last asked of another core.
+    pub(super) keyframe_wanted: Option<Instant>,
     /// Who is served first, so that nobody is always the last.
     first: Option<ViewerId>,
 }
@@ -28,8 +31,9 @@ impl RoomState {
         Self {
             room: Room::default(),
             publisher: None,
-            viewers: BTreeSet::new(),
+            viewers: BTreeMap::new(),
             links: BTreeMap::new(),
+            keyframe_wanted: None,
             first: None,
         }
     }
@@ -44,19 +48,19 @@ impl RoomState {
     }
 
     /// Its viewers, beginning with another one each time.
-    fn viewers_in_turn(&mut self) -> impl Iterator<Item = ViewerId> {
+    fn viewers_in_turn(&mut self) -> impl Iterator<Item = Slot> {
         let from = self.first.unwrap_or(ViewerId(0));
         let after = self
             .viewers
             .range(from..)
             .nth(1)
-            .or_else(|| self.viewers.first());
-        self.first = after.copied();
+            .or_else(|| self.viewers.first_key_value());
+        self.first = after.map(|(&id, _)| id);
         let begin = self.first.unwrap_or(from);
         self.viewers
             .range(begin..)
             .chain(self.viewers.range(..begin))
-            .copied()
+            .map(|(_, &slot)| slot)
     }
 }
 
@@ -87,9 +91,9 @@ impl Engine {
         if !taken {
             return;
         }
-        for viewer in state.viewers_in_turn() {
-            if let Some(viewer_state) = self.viewers.get_mut(&viewer) {
-                viewer_state.mark(viewer, &mut self.dirty_viewers);
+        for slot in state.viewers_in_turn() {
+            if let Some(viewer) = self.viewers.at_mut(slot) {
+                viewer.mark_media(&mut self.dirty_viewers);
             }
         }
         self.feed_links(room);
@@ -102,8 +106,8 @@ impl Engine {
         let Some(publisher) = state.publisher else {
             return;
         };
-        let cursor = state.room.join();
-        state.links.entry(to).or_insert(cursor);
+        let feed = state.room.feed();
+        state.links.entry(to).or_insert(feed);
         self.feed_links(room);
         self.update_transcoding(publisher);
     }
@@ -137,16 +141,10 @@ impl Engine {
         let Some(state) = self.rooms.get_mut(&room) else {
             return;
         };
-        for (&to, cursor) in &mut state.links {
-            for track in [TrackKind::Video, TrackKind::Audio] {
-                while let Some(delivery) = state.room.next(cursor, track) {
-                    cursor.advance(&delivery.frame);
-                    let message = MediaMsg::Frame {
-                        room,
-                        frame: delivery.frame,
-                    };
-                    self.outputs.push_back(EngineOutput::Media { to, message });
-                }
+        for (&to, feed) in &mut state.links {
+            while let Some(frame) = state.room.next_for(feed) {
+                let message = MediaMsg::Frame { room, frame };
+                self.outputs.push_back(EngineOutput::Media { to, message });
             }
         }
     }

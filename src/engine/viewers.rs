@@ -6,34 +6,61 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::guard::guarded;
-use super::{Engine, Timer};
+use super::{Engine, Slot, Timer};
 use crate::ids::{RoomId, RoomName, ViewerId};
-use crate::media::frame::{FrameSet, TrackKind};
+use crate::media::frame::{FrameSet, Rendition, TrackKind};
 use crate::messages::{ControlMsg, ViewerBegin, ViewerEnd};
+use crate::metrics::CoreCounters;
 use crate::room::Cursor;
 use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput, ViewerStats};
+
+/// What a viewer without H.264 is told.
+const HEARS_ONLY: &str = "sound only: this player offered no H.264 video with packetization-mode 1; \
+     use a browser with H.264, or ask for video";
 
 /// One viewer and how far it has got.
 #[derive(Debug)]
 pub(super) struct ViewerState {
+    id: ViewerId,
+    slot: Slot,
     viewer: Viewer,
     pub(super) room: RoomId,
     cursor: Cursor,
     /// Whether media flows: connected, and heard of lately.
     live: bool,
+    /// Whether it ever was: what it plays is settled.
+    connected: bool,
     /// The video frame that is partly sent.
     pending: Option<Arc<FrameSet>>,
     /// What the core's counters know of it already.
     counted: ViewerStats,
-    dirty: bool,
+    /// Whether it is in the queue of those to serve.
+    queued: bool,
+    /// Whether its session may have something to say, or another deadline. The frames that flow
+    /// need not ask.
+    session_due: bool,
+    /// Whether a frame was given to its session, which reports from then on.
+    begun: bool,
 }
 
 impl ViewerState {
-    /// Puts it into the queue of those to serve, once.
-    pub(super) fn mark(&mut self, id: ViewerId, queue: &mut VecDeque<ViewerId>) {
-        if !self.dirty {
-            self.dirty = true;
-            queue.push_back(id);
+    /// Whether it takes a rendition of the video: is bound to it, and may take video at all.
+    pub(super) fn takes(&self, rendition: Rendition) -> bool {
+        let listens_only = self.connected && !self.viewer.plays(TrackKind::Video);
+        self.cursor.target() == rendition && !listens_only
+    }
+
+    /// Puts it into the queue of those to serve, once: something was done to its session.
+    pub(super) fn mark(&mut self, queue: &mut VecDeque<Slot>) {
+        self.session_due = true;
+        self.mark_media(queue);
+    }
+
+    /// Puts it into the queue of those to serve, once: there is a frame.
+    pub(super) fn mark_media(&mut self, queue: &mut VecDeque<Slot>) {
+        if !self.queued {
+            self.queued = true;
+            queue.push_back(self.slot);
         }
     }
 }
@@ -75,27 +102,49 @@ impl Engine {
         };
         self.demux.register(viewer.ufrag(), id);
         let room = self.room_entry(join.room);
-        room.viewers.insert(id);
-        let cursor = room.room.join();
+        let cursor = room.room.join(Rendition::default());
         let publisher = room.publisher;
-        let mut state = ViewerState {
+        let slot = self.viewers.insert(id, |slot| ViewerState {
+            id,
+            slot,
             viewer,
             room: join.room,
             cursor,
             live: false,
+            connected: false,
             pending: None,
             counted: ViewerStats::default(),
-            dirty: false,
-        };
-        state.mark(id, &mut self.dirty_viewers);
-        self.viewers.insert(id, state);
+            queued: false,
+            session_due: false,
+            begun: false,
+        });
+        self.room_entry(join.room).viewers.insert(id, slot);
+        if let Some(state) = self.viewers.at_mut(slot) {
+            state.mark(&mut self.dirty_viewers);
+        }
         if let Some(publisher) = publisher {
             self.update_transcoding(publisher);
         }
+        self.keyframe_wanted(join.room, now);
         self.control(ControlMsg::ViewerSdp {
             viewer: id,
             sdp: Ok(sdp),
         });
+    }
+
+    /// Binds a viewer to another rendition.
+    pub(super) fn bind_viewer(&mut self, id: ViewerId, rendition: Rendition) {
+        let Some(state) = self.viewers.get_mut(id) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(&state.room) else {
+            return;
+        };
+        room.room.rebind(&mut state.cursor, rendition);
+        state.mark(&mut self.dirty_viewers);
+        if let Some(publisher) = room.publisher {
+            self.update_transcoding(publisher);
+        }
     }
 
     fn negotiate(&mut self, join: &Join, now: Instant) -> Result<(Viewer, String), ViewerError> {
@@ -144,7 +193,7 @@ impl Engine {
     }
 
     pub(super) fn remove_viewer(&mut self, id: ViewerId, reason: ViewerEnd, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+        let Some(state) = self.viewers.get_mut(id) else {
             return;
         };
         // A panic here changes nothing: the viewer goes either way.
@@ -192,45 +241,31 @@ impl Engine {
         self.with_viewer(id, |viewer| viewer.handle_timeout(now));
     }
 
-    /// Takes a viewer's outputs and sends it the frames it has not got yet, as far as pacing and
-    /// the batch allow.
-    pub(super) fn serve_viewer(&mut self, id: ViewerId, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+    /// Takes a viewer's outputs if it may have some, and sends it the frames it has not got yet, as
+    /// far as pacing and the batch allow.
+    pub(super) fn serve_viewer(&mut self, slot: Slot, now: Instant) {
+        let Some(state) = self.viewers.at_mut(slot) else {
             return;
         };
-        state.dirty = false;
-        if !self.drain_viewer(id, now) {
+        state.queued = false;
+        let id = state.id;
+        if state.session_due && !self.drain_viewer(id, now) {
             return;
         }
-        if guarded(|| self.send_frames(id, now)).is_none() {
+        if guarded(|| self.send_frames(slot, now)).is_none() {
             self.drop_viewer_for_bug(id);
-        }
-        self.count_sent(id);
-    }
-
-    /// Adds what a viewer did since the last time to the core's counters.
-    fn count_sent(&mut self, id: ViewerId) {
-        let Some(state) = self.viewers.get_mut(&id) else {
             return;
-        };
-        let (before, after) = (state.counted, state.viewer.stats());
-        state.counted = after;
-        let counters = &self.counters;
-        counters
-            .rtp_packets
-            .add(after.packets_sent.saturating_sub(before.packets_sent));
-        counters
-            .rtp_bytes
-            .add(after.bytes_sent.saturating_sub(before.bytes_sent));
-        counters
-            .resends
-            .add(after.packets_resent.saturating_sub(before.packets_resent));
-        counters.nacks.add(after.nacks.saturating_sub(before.nacks));
-        counters.plis.add(after.plis.saturating_sub(before.plis));
+        }
+        if let Some(state) = self.viewers.at_mut(slot) {
+            count_sent(&self.counters, state);
+            if state.session_due {
+                state.mark_media(&mut self.dirty_viewers);
+            }
+        }
     }
 
-    fn send_frames(&mut self, id: ViewerId, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+    fn send_frames(&mut self, slot: Slot, now: Instant) {
+        let Some(state) = self.viewers.at_mut(slot) else {
             return;
         };
         let Some(room) = self.rooms.get(&state.room) else {
@@ -240,17 +275,14 @@ impl Engine {
             return;
         }
         while let Some(delivery) = room.room.next(&state.cursor, TrackKind::Audio) {
+            state.session_due |= !std::mem::replace(&mut state.begun, true);
             state.viewer.send(&delivery.frame, now, &mut self.batch);
             state.cursor.advance(&delivery.frame);
         }
-        let live_edge = room
-            .room
-            .ring(TrackKind::Video)
-            .newest()
-            .map(|frame| frame.number);
+        let live_edge = room.room.live_edge(&state.cursor);
         loop {
             if self.batch.is_full() {
-                state.mark(id, &mut self.dirty_viewers);
+                state.mark_media(&mut self.dirty_viewers);
                 return;
             }
             let frame = match state.pending.take() {
@@ -266,9 +298,10 @@ impl Engine {
                     delivery.frame
                 }
             };
+            state.session_due |= !std::mem::replace(&mut state.begun, true);
             if let Sent::Paced(at) = state.viewer.send(&frame, now, &mut self.batch) {
                 state.pending = Some(frame);
-                self.deadlines.set_earlier(Timer::Viewer(id), at);
+                self.deadlines.set_earlier(Timer::Viewer(state.id), at);
                 return;
             }
             if live_edge == Some(frame.number) {
@@ -281,9 +314,10 @@ impl Engine {
     /// Takes a viewer's outputs until it is idle. `false`: the viewer is gone.
     fn drain_viewer(&mut self, id: ViewerId, now: Instant) -> bool {
         loop {
-            let Some(state) = self.viewers.get_mut(&id) else {
+            let Some(state) = self.viewers.get_mut(id) else {
                 return false;
             };
+            state.session_due = false;
             let batch = &mut self.batch;
             let Some(output) = guarded(|| state.viewer.poll_output(now, batch)) else {
                 self.drop_viewer_for_bug(id);
@@ -300,17 +334,21 @@ impl Engine {
     }
 
     fn viewer_event(&mut self, id: ViewerId, event: ViewerEvent, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+        let Some(state) = self.viewers.get_mut(id) else {
             return;
         };
         match event {
             ViewerEvent::Connected => {
-                state.live = true;
+                (state.live, state.connected) = (true, true);
                 if let Some(room) = self.rooms.get(&state.room) {
-                    state.cursor = room.room.join();
+                    room.room.rejoin(&mut state.cursor);
                 }
-                state.mark(id, &mut self.dirty_viewers);
+                state.mark(&mut self.dirty_viewers);
+                let plays_video = state.viewer.plays(TrackKind::Video);
                 self.control(ControlMsg::ViewerConnected { viewer: id });
+                if !plays_video {
+                    self.viewer_hears_only(id);
+                }
             }
             ViewerEvent::Silent => {
                 log::debug!("viewer is silent, media stops viewer={id}");
@@ -320,29 +358,46 @@ impl Engine {
             ViewerEvent::Back => {
                 state.live = true;
                 if let Some(room) = self.rooms.get(&state.room) {
-                    state.cursor = room.room.join();
+                    room.room.rejoin(&mut state.cursor);
                 }
-                state.mark(id, &mut self.dirty_viewers);
+                state.mark(&mut self.dirty_viewers);
             }
             ViewerEvent::KeyframeWanted => {
-                // RTMP has no keyframe request: the newest cached one is all there is.
+                // It goes on at the newest cached one, at once; a transcoder makes a new one.
                 state.cursor.await_key();
                 state.pending = None;
-                state.mark(id, &mut self.dirty_viewers);
+                state.mark(&mut self.dirty_viewers);
+                let room = state.room;
+                self.keyframe_wanted(room, now);
             }
             ViewerEvent::Resend { track, sequence } => self.resend(id, track, sequence, now),
             ViewerEvent::Ended(reason) => self.forget_viewer(id, reason),
         }
     }
 
+    /// Its SDP has no H.264 that we could send: it gets the sound.
+    fn viewer_hears_only(&mut self, id: ViewerId) {
+        self.counters.viewers_without_video.inc();
+        log::info!("viewer takes no H.264 and gets sound only viewer={id}");
+        self.control(ControlMsg::ViewerComplaint {
+            viewer: id,
+            text: HEARS_ONLY.to_owned(),
+        });
+        let state = self.viewers.get(id);
+        let room = state.and_then(|state| self.rooms.get(&state.room));
+        if let Some(publisher) = room.and_then(|room| room.publisher) {
+            self.update_transcoding(publisher);
+        }
+    }
+
     fn resend(&mut self, id: ViewerId, track: TrackKind, sequence: u64, now: Instant) {
-        let Some(state) = self.viewers.get_mut(&id) else {
+        let Some(state) = self.viewers.get_mut(id) else {
             return;
         };
         let Some(room) = self.rooms.get(&state.room) else {
             return;
         };
-        let Some((frame, packet)) = room.room.ring(track).packet(sequence) else {
+        let Some((frame, packet)) = room.room.packet(track, sequence) else {
             self.counters.resend_misses.inc();
             return;
         };
@@ -353,13 +408,13 @@ impl Engine {
     }
 
     fn with_viewer<R>(&mut self, id: ViewerId, step: impl FnOnce(&mut Viewer) -> R) -> Option<R> {
-        let state = self.viewers.get_mut(&id)?;
+        let state = self.viewers.get_mut(id)?;
         let Some(result) = guarded(|| step(&mut state.viewer)) else {
             self.drop_viewer_for_bug(id);
             return None;
         };
-        if let Some(state) = self.viewers.get_mut(&id) {
-            state.mark(id, &mut self.dirty_viewers);
+        if let Some(state) = self.viewers.get_mut(id) {
+            state.mark(&mut self.dirty_viewers);
         }
         Some(result)
     }
@@ -371,7 +426,7 @@ impl Engine {
     }
 
     fn forget_viewer(&mut self, id: ViewerId, reason: ViewerEnd) {
-        let Some(state) = self.viewers.remove(&id) else {
+        let Some(state) = self.viewers.remove(id) else {
             return;
         };
         self.demux.remove(id);
@@ -385,4 +440,22 @@ impl Engine {
         self.free_room_if_unused(state.room);
         self.control(ControlMsg::ViewerLeft { viewer: id, reason });
     }
+}
+
+/// Adds what a viewer did since the last time to the core's counters.
+fn count_sent(counters: &CoreCounters, state: &mut ViewerState) {
+    let (before, after) = (state.counted, state.viewer.stats());
+    if before == after {
+        return;
+    }
+    state.counted = after;
+    let since = |count: fn(&ViewerStats) -> u64| count(&after).saturating_sub(count(&before));
+    counters.rtp_packets.add(since(|stats| stats.packets_sent));
+    counters.rtp_bytes.add(since(|stats| stats.bytes_sent));
+    counters.resends.add(since(|stats| stats.packets_resent));
+    counters.nacks.add(since(|stats| stats.nacks));
+    counters.plis.add(since(|stats| stats.plis));
+    counters
+        .media_suppressed
+        .add(since(|stats| stats.media_suppressed));
 }

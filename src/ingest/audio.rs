@@ -1,5 +1,5 @@
-//! The audio track of a publish: which configuration is in force, and which access units may go
-//! on to be decoded.
+//! The audio track of a publish: which configuration is in force, and which packets may go on to
+//! be decoded.
 
 use bytes::Bytes;
 
@@ -8,59 +8,114 @@ use super::report::Report;
 use super::stats::DropReason;
 use super::warning::IngestWarning;
 use crate::media::aac::{AacError, AudioSpecificConfig};
+use crate::media::audio_header::{Sound, flac_format, flac_header};
 use crate::media::codec::AudioConfig;
-use crate::media::flv::AudioCodec;
+use crate::media::flv::{AudioCodec, UnknownCodec};
 
 /// Largest AAC access unit, in bytes: 6,144 bits for each of 8 channels (14496-3 §4.5.3.1), with
 /// room for what encoders append.
-const ACCESS_UNIT_BYTES_MAX: usize = 8 * 1_024;
-/// Largest AudioSpecificConfig, in bytes: with a full program config element and its comment.
-const CONFIG_BYTES_MAX: usize = 512;
+const AAC_UNIT_BYTES_MAX: usize = 8 * 1_024;
+/// Largest packet of another codec, in bytes: a FLAC frame of 4,608 samples on 8 channels of 24
+/// bits that could not be compressed.
+const PACKET_BYTES_MAX: usize = 128 * 1_024;
+/// Largest sequence header, in bytes: AAC's with a full program config element and its comment;
+/// FLAC's with a few tags, but no pictures.
+const CONFIG_BYTES_MAX: usize = 4 * 1_024;
 
 #[derive(Default)]
 pub(super) struct AudioTrack {
-    config: Option<(Bytes, AudioSpecificConfig)>,
-    unsupported: Option<AudioCodec>,
+    /// What was last announced.
+    config: Option<AudioConfig>,
+    /// It, as users call it.
+    name: Option<String>,
+    /// What the name was made of, for codecs whose packets say what they are.
+    sound: Option<Sound>,
+    unplayable: Option<UnknownCodec>,
 }
 
 impl AudioTrack {
     /// The codec as users call it, if there is audio.
     pub(super) fn name(&self) -> Option<String> {
-        match (&self.config, self.unsupported) {
-            (Some((_, config)), _) => Some(config.to_string()),
-            (None, Some(codec)) => Some(codec.to_string()),
-            (None, None) => None,
-        }
+        let unplayable = || self.unplayable.map(|codec| codec.to_string());
+        self.name.clone().or_else(unplayable)
     }
 
     pub(super) fn advice(&self) -> Option<IngestWarning> {
         let silent = self.config.is_none();
-        let codec = self.unsupported.filter(|_| silent);
-        codec.map(IngestWarning::AudioCodec)
+        let codec = self.unplayable.filter(|_| silent);
+        codec.map(IngestWarning::UnknownAudio)
     }
 
-    pub(super) fn other_codec(&mut self, codec: AudioCodec, report: &mut Report) {
+    /// A codec that is not played.
+    pub(super) fn unplayable(&mut self, codec: UnknownCodec, report: &mut Report) {
         report.drop(DropReason::UnsupportedCodec);
-        report.warn(IngestWarning::AudioCodec(codec));
-        if self.unsupported != Some(codec) {
-            self.unsupported = Some(codec);
+        report.warn(IngestWarning::UnknownAudio(codec));
+        if self.unplayable != Some(codec) {
+            self.unplayable = Some(codec);
             report.info_changed = true;
         }
     }
 
-    pub(super) fn configure(&mut self, config: Bytes, report: &mut Report) {
-        if self.config.as_ref().is_some_and(|(old, _)| *old == config) {
+    /// Takes a sequence header; the same again changes nothing.
+    pub(super) fn configure(&mut self, codec: AudioCodec, data: &Bytes, report: &mut Report) {
+        // A copy, so that it does not hold on to its message.
+        let data = match data.len() {
+            0..=CONFIG_BYTES_MAX => Bytes::copy_from_slice(data),
+            _ => Bytes::new(),
+        };
+        match codec {
+            AudioCodec::Aac => self.configure_aac(data, report),
+            AudioCodec::Flac => match flac_header(&data) {
+                Some(header) => {
+                    let sound = Sound::of_flac(&header);
+                    if !self.has_flac_format(&header) {
+                        self.announce(codec, AudioConfig::Flac(header), sound, report);
+                    }
+                }
+                None => {
+                    report.drop(DropReason::BadConfig);
+                    report.warn(IngestWarning::BadAudioHeader(codec));
+                }
+            },
+            AudioCodec::Opus => {
+                let sound = Sound::of_opus_header(&data);
+                let header = sound.map(|_| data);
+                self.announce(codec, AudioConfig::Opus(header), sound, report);
+            }
+            // They need none; the first packet announces them.
+            AudioCodec::Mp3
+            | AudioCodec::Ac3
+            | AudioCodec::Eac3
+            | AudioCodec::ALaw { .. }
+            | AudioCodec::MuLaw { .. }
+            | AudioCodec::Pcm { .. }
+            | AudioCodec::Speex
+            | AudioCodec::Nellymoser { .. } => {}
+        }
+    }
+
+    /// Whether a FLAC header changes nothing for a decoder: encoders send it again at the end,
+    /// with the counts and the checksum that they know by then.
+    fn has_flac_format(&self, header: &[u8]) -> bool {
+        match &self.config {
+            Some(AudioConfig::Flac(old)) => flac_format(old) == flac_format(header),
+            Some(_) | None => false,
+        }
+    }
+
+    fn configure_aac(&mut self, data: Bytes, report: &mut Report) {
+        let config = AudioConfig::Aac(data.clone());
+        if self.config.as_ref() == Some(&config) {
             return;
         }
-        let parsed = match config.len() {
-            0..=CONFIG_BYTES_MAX => AudioSpecificConfig::parse(&config),
-            _ => Err(AacError::Channels),
+        let parsed = match data.is_empty() {
+            true => Err(AacError::Truncated),
+            false => AudioSpecificConfig::parse(&data),
         };
         match parsed {
             Ok(parsed) => {
-                self.config = Some((config.clone(), parsed));
-                report.info_changed = true;
-                report.push(IngestOutput::AudioConfig(AudioConfig::Aac(config)));
+                self.announce(AudioCodec::Aac, config, None, report);
+                self.name = Some(parsed.to_string());
             }
             Err(error) => {
                 report.drop(DropReason::BadConfig);
@@ -69,21 +124,140 @@ impl AudioTrack {
         }
     }
 
-    /// Whether an access unit may go on; counts it if not.
-    pub(super) fn admits(&self, unit: &[u8], report: &mut Report) -> bool {
-        if self.config.is_none() {
+    /// Makes a configuration the one in force, if it is another.
+    fn announce(
+        &mut self,
+        codec: AudioCodec,
+        config: AudioConfig,
+        sound: Option<Sound>,
+        report: &mut Report,
+    ) {
+        if self.config.as_ref() == Some(&config) {
+            return;
+        }
+        let pushed = report.push(IngestOutput::AudioConfig(config.clone()));
+        self.config = Some(config).filter(|_| pushed);
+        self.rename(codec, sound, report);
+    }
+
+    fn rename(&mut self, codec: AudioCodec, sound: Option<Sound>, report: &mut Report) {
+        self.sound = sound;
+        self.name = Some(match sound {
+            Some(sound) => format!("{codec} {sound}"),
+            None => codec.to_string(),
+        });
+        report.info_changed = true;
+    }
+
+    /// Whether a packet may go on; counts it if not. Announces it first, if its codec needs no
+    /// sequence header and is new.
+    pub(super) fn admits(&mut self, codec: AudioCodec, packet: &[u8], report: &mut Report) -> bool {
+        let most = match codec {
+            AudioCodec::Aac => AAC_UNIT_BYTES_MAX,
+            AudioCodec::Mp3
+            | AudioCodec::Opus
+            | AudioCodec::Flac
+            | AudioCodec::Ac3
+            | AudioCodec::Eac3
+            | AudioCodec::ALaw { .. }
+            | AudioCodec::MuLaw { .. }
+            | AudioCodec::Pcm { .. }
+            | AudioCodec::Speex
+            | AudioCodec::Nellymoser { .. } => PACKET_BYTES_MAX,
+        };
+        let sized = !packet.is_empty() && packet.len() <= most;
+        if sized {
+            self.announce_by_packet(codec, packet, report);
+        }
+        if !self.is_configured(codec) && (sized || needs_header(codec)) {
             report.drop(DropReason::ConfigMissing);
             report.warn(IngestWarning::AudioConfigMissing);
             return false;
         }
-        if unit.is_empty() || unit.len() > ACCESS_UNIT_BYTES_MAX {
-            report.drop(match unit.is_empty() {
+        if !sized {
+            report.drop(match packet.is_empty() {
                 true => DropReason::Empty,
                 false => DropReason::Malformed,
             });
-            report.warn(IngestWarning::BadAudio);
+            // Empty audio is how some encoders say that there is silence.
+            if !packet.is_empty() {
+                report.warn(IngestWarning::BadAudio);
+            }
             return false;
         }
         true
     }
+
+    fn announce_by_packet(&mut self, codec: AudioCodec, packet: &[u8], report: &mut Report) {
+        let (config, sound) = match codec {
+            AudioCodec::Aac | AudioCodec::Flac => return,
+            AudioCodec::Opus => {
+                if self.is_configured(codec) {
+                    return;
+                }
+                (AudioConfig::Opus(None), Sound::of_opus_packet(packet))
+            }
+            AudioCodec::Mp3 => (AudioConfig::Mp3, Sound::of_mp3(packet)),
+            AudioCodec::Ac3 => (AudioConfig::Ac3, Sound::of_ac3(packet)),
+            AudioCodec::Eac3 => (AudioConfig::Eac3, Sound::of_ac3(packet)),
+            AudioCodec::ALaw { channels } => {
+                (AudioConfig::ALaw { channels }, sound(8_000, channels))
+            }
+            AudioCodec::MuLaw { channels } => {
+                (AudioConfig::MuLaw { channels }, sound(8_000, channels))
+            }
+            AudioCodec::Pcm {
+                rate,
+                channels,
+                bits,
+            } => {
+                let config = AudioConfig::Pcm {
+                    rate,
+                    channels,
+                    bits,
+                };
+                (config, sound(rate, channels))
+            }
+            AudioCodec::Speex => (AudioConfig::Speex, sound(16_000, 1)),
+            AudioCodec::Nellymoser { rate } => (AudioConfig::Nellymoser { rate }, sound(rate, 1)),
+        };
+        let known = self.config.as_ref() == Some(&config);
+        if known && sound.is_some() && sound != self.sound {
+            // A packet that says something else of the sound than those before.
+            self.rename(codec, sound, report);
+        }
+        self.announce(codec, config, sound, report);
+    }
+
+    fn is_configured(&self, codec: AudioCodec) -> bool {
+        match (codec, &self.config) {
+            (AudioCodec::Aac, config) => matches!(config, Some(AudioConfig::Aac(_))),
+            (AudioCodec::Flac, config) => matches!(config, Some(AudioConfig::Flac(_))),
+            (AudioCodec::Opus, config) => matches!(config, Some(AudioConfig::Opus(_))),
+            // Announced by the packet itself.
+            (
+                AudioCodec::Mp3
+                | AudioCodec::Ac3
+                | AudioCodec::Eac3
+                | AudioCodec::ALaw { .. }
+                | AudioCodec::MuLaw { .. }
+                | AudioCodec::Pcm { .. }
+                | AudioCodec::Speex
+                | AudioCodec::Nellymoser { .. },
+                config,
+            ) => config.is_some(),
+        }
+    }
+}
+
+fn needs_header(codec: AudioCodec) -> bool {
+    matches!(codec, AudioCodec::Aac | AudioCodec::Flac)
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the same type as what packets may or may not say"
+)]
+fn sound(rate: u32, channels: u8) -> Option<Sound> {
+    Some(Sound { rate, channels })
 }

@@ -3,9 +3,13 @@
 //! §1.6). Whatever is wrong with one message, the publish goes on.
 
 mod audio;
+mod avc;
+mod coded;
+mod gate;
 mod report;
 mod stats;
 pub mod timeline;
+mod tracks;
 mod verdict;
 mod video;
 mod warning;
@@ -19,19 +23,23 @@ pub use stats::{DropReason, IngestStats};
 pub use warning::IngestWarning;
 
 use crate::ids::Epoch;
+use crate::media::codec::VideoCodec;
 use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
-use crate::media::flv::{AudioTag, FlvError, VideoTag};
+use crate::media::flv::{AudioBody, AudioTag, AudioTags, FlvError, VideoBody, VideoTag, VideoTags};
 use crate::media::frame::{StreamInfo, TrackKind, VideoFrame};
 use crate::media::time::{MediaTime, Timebase};
 use crate::media::verdict::Verdict;
 use audio::AudioTrack;
 use report::Report;
 use timeline::Timeline;
+use tracks::OtherTracks;
 use verdict::Judge;
-use video::{Timing, VideoTrack};
+use video::{Picture, Ready, Timing, VideoTrack};
 
 /// Largest width or height that is believed of metadata, in pixels: as of an SPS.
 const DIMENSION_PIXELS_MAX: u32 = 8_192;
+/// Least distance of two video frames: more than a tick of 90 kHz, as the timeline keeps it.
+const VIDEO_STEP: MediaTime = MediaTime::from_micros(12);
 
 /// One audio packet: an AAC access unit, or what its codec calls it.
 #[derive(Debug, Clone)]
@@ -76,12 +84,37 @@ pub struct Metadata {
     pub framerate: Option<f64>,
 }
 
+impl Metadata {
+    /// From the numbers that metadata has; what makes no sense is `None`.
+    #[must_use]
+    pub fn new(width: Option<f64>, height: Option<f64>, framerate: Option<f64>) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 1 and the largest width"
+        )]
+        let pixels = |value: Option<f64>| {
+            let legal = 1.0..=f64::from(DIMENSION_PIXELS_MAX);
+            let value = value.filter(|value| legal.contains(value));
+            value.map(|value| value as u32)
+        };
+        Self {
+            width: pixels(width),
+            height: pixels(height),
+            framerate,
+        }
+    }
+}
+
 /// One publish, from its first media message to its end.
 pub struct Ingest {
     epoch: Epoch,
     timeline: Timeline,
     video: VideoTrack,
     audio: AudioTrack,
+    others: OtherTracks,
+    last_video: Option<MediaTime>,
+    last_audio: Option<MediaTime>,
     metadata: Metadata,
     info: StreamInfo,
     report: Report,
@@ -99,6 +132,9 @@ impl Ingest {
             timeline: Timeline::new(timebase),
             video: VideoTrack::default(),
             audio: AudioTrack::default(),
+            others: OtherTracks::default(),
+            last_video: None,
+            last_audio: None,
             metadata: Metadata::default(),
             info: StreamInfo::default(),
             report: Report::default(),
@@ -118,53 +154,119 @@ impl Ingest {
     pub fn handle_video(&mut self, timestamp_ms: u32, payload: Bytes, now: Instant) {
         let bytes = &mut self.report.stats.video_bytes;
         *bytes = bytes.saturating_add(payload.len() as u64);
-        match VideoTag::parse(&payload) {
-            Ok(VideoTag::AvcConfig { offset }) => {
-                let record = payload.slice(offset..);
-                self.video.configure(&record, &mut self.report);
+        for tag in VideoTags::new(&payload) {
+            match tag {
+                Ok(tag) if tag.track != 0 => self.others.video(&tag, &mut self.report),
+                Ok(tag) => self.handle_video_tag(timestamp_ms, &payload, tag, now),
+                Err(error) => self.bad_tag(error),
             }
-            Ok(VideoTag::AvcAccessUnit {
-                offset,
+        }
+        self.tell_info();
+    }
+
+    fn handle_video_tag(
+        &mut self,
+        timestamp_ms: u32,
+        message: &Bytes,
+        tag: VideoTag,
+        now: Instant,
+    ) {
+        match tag.body {
+            VideoBody::Config { codec, data } => {
+                let record = message.slice(data);
+                self.video.configure(codec, &record, &mut self.report);
+            }
+            VideoBody::Frame {
+                codec,
+                key,
                 composition_time_ms,
-            }) => {
+                data,
+            } => {
                 let timing = Timing {
-                    dts: self.map(TrackKind::Video, timestamp_ms, now),
+                    dts: self.map(TrackKind::Video, timestamp_ms, tag.nanoseconds, now),
                     composition_time_ms,
                     received: now,
                 };
-                self.handle_access_unit(payload, offset, timing);
+                let report = &mut self.report;
+                let ready = match codec {
+                    VideoCodec::Avc => {
+                        let whole = message.slice(..data.end);
+                        self.video.access_unit(whole, data.start, timing, report)
+                    }
+                    VideoCodec::Hevc
+                    | VideoCodec::Av1
+                    | VideoCodec::Vp9
+                    | VideoCodec::Vp8
+                    | VideoCodec::SorensonH263
+                    | VideoCodec::ScreenVideo
+                    | VideoCodec::Vp6
+                    | VideoCodec::Vp6Alpha
+                    | VideoCodec::ScreenVideo2 => {
+                        let data = message.slice(data);
+                        self.video.coded(codec, key, data, timing, report)
+                    }
+                };
+                self.deliver(ready);
             }
-            Ok(VideoTag::AvcEnd | VideoTag::NoMedia) => {}
-            Ok(VideoTag::Multitrack) => self.ignore_multitrack(),
-            Ok(VideoTag::Other(codec)) => self.video.other_codec(codec, &mut self.report),
-            Err(error) => self.bad_tag(error),
+            VideoBody::NoMedia => {}
+            VideoBody::TransportStream => {
+                self.report.drop(DropReason::UnsupportedCodec);
+                self.report.warn(IngestWarning::TransportStream);
+            }
+            VideoBody::Unknown(codec) => self.video.unplayable(codec, &mut self.report),
         }
-        self.tell_info();
     }
 
     /// Takes an audio message (RTMP type 8) that was complete at `now`.
     pub fn handle_audio(&mut self, timestamp_ms: u32, payload: Bytes, now: Instant) {
         let bytes = &mut self.report.stats.audio_bytes;
         *bytes = bytes.saturating_add(payload.len() as u64);
-        match AudioTag::parse(&payload) {
-            Ok(AudioTag::AacConfig { offset }) => {
-                let config = payload.slice(offset..);
-                self.audio.configure(config, &mut self.report);
+        for tag in AudioTags::new(&payload) {
+            match tag {
+                Ok(tag) if tag.track != 0 => self.others.audio(&tag, &mut self.report),
+                Ok(tag) => self.handle_audio_tag(timestamp_ms, &payload, tag, now),
+                Err(error) => self.bad_tag(error),
             }
-            Ok(AudioTag::AacRaw { offset }) => {
-                let pts = self.map(TrackKind::Audio, timestamp_ms, now);
-                self.handle_audio_unit(AudioUnit {
-                    pts,
-                    data: payload.slice(offset..),
-                    received: now,
-                });
-            }
-            Ok(AudioTag::NoMedia) => {}
-            Ok(AudioTag::Multitrack) => self.ignore_multitrack(),
-            Ok(AudioTag::Other(codec)) => self.audio.other_codec(codec, &mut self.report),
-            Err(error) => self.bad_tag(error),
         }
         self.tell_info();
+    }
+
+    fn handle_audio_tag(
+        &mut self,
+        timestamp_ms: u32,
+        message: &Bytes,
+        tag: AudioTag,
+        now: Instant,
+    ) {
+        match tag.body {
+            AudioBody::Config { codec, data } => {
+                let header = message.slice(data);
+                self.audio.configure(codec, &header, &mut self.report);
+            }
+            AudioBody::Packet { codec, data } => {
+                let pts = self.map(TrackKind::Audio, timestamp_ms, tag.nanoseconds, now);
+                let data = message.slice(data);
+                if !self.audio.admits(codec, &data, &mut self.report) {
+                    return;
+                }
+                if self.late {
+                    self.report.drop(DropReason::Late);
+                    return;
+                }
+                self.tell_info();
+                let unit = AudioUnit {
+                    pts,
+                    data,
+                    received: now,
+                };
+                if self.report.push(IngestOutput::Audio(unit)) {
+                    let units = &mut self.report.stats.audio_units;
+                    *units = units.saturating_add(1);
+                }
+            }
+            AudioBody::NoMedia => {}
+            AudioBody::Unknown(codec) => self.audio.unplayable(codec, &mut self.report),
+        }
     }
 
     /// Takes what onMetaData said; values out of any sense are ignored.
@@ -176,6 +278,8 @@ impl Ingest {
             height: metadata.height.filter(pixels),
             framerate: metadata.framerate.filter(rate),
         };
+        let size = self.metadata.width.zip(self.metadata.height);
+        self.video.hint(size, self.metadata.framerate);
         self.report.info_changed = true;
         self.tell_info();
     }
@@ -217,10 +321,19 @@ impl Ingest {
     /// Frames per second as the stream announces them, or else its metadata.
     #[must_use]
     pub fn frames_per_second(&self) -> Option<f64> {
-        self.video.frames_per_second().or(self.metadata.framerate)
+        self.video.frames_per_second()
     }
 
-    fn map(&mut self, track: TrackKind, timestamp_ms: u32, now: Instant) -> MediaTime {
+    /// Puts a message on the timeline; `nanoseconds` are what an extended header adds to its
+    /// timestamp. A track's times never go back, and video's rise.
+    fn map(
+        &mut self,
+        track: TrackKind,
+        timestamp_ms: u32,
+        nanoseconds: u32,
+        now: Instant,
+    ) -> MediaTime {
+        const NANOSECONDS_PER_MICROSECOND: u32 = 1_000;
         let mapped = self.timeline.map(track, timestamp_ms, now);
         self.late = mapped.late;
         if mapped.jumped {
@@ -233,43 +346,40 @@ impl Ingest {
                 TrackKind::Audio => {}
             }
         }
-        mapped.dts
+        let micros = nanoseconds / NANOSECONDS_PER_MICROSECOND;
+        let exact = mapped.dts.plus(MediaTime::from_micros(micros.into()));
+        let (last, step) = match track {
+            TrackKind::Video => (&mut self.last_video, VIDEO_STEP),
+            TrackKind::Audio => (&mut self.last_audio, MediaTime::ZERO),
+        };
+        let time = last.map_or(exact, |last| exact.max(last.plus(step)));
+        *last = Some(time);
+        time
     }
 
-    fn handle_access_unit(&mut self, message: Bytes, start: usize, timing: Timing) {
-        let frame = self
-            .video
-            .access_unit(message, start, timing, &mut self.report);
-        let Some(frame) = frame else { return };
+    fn deliver(&mut self, ready: Option<Ready>) {
+        let Some(Ready { config, picture }) = ready else {
+            return;
+        };
         // Before the frame, so that those who begin with it know what it is.
         self.tell_info();
-        let key = frame.key;
-        if !self.report.push(IngestOutput::Video(frame)) {
+        if let Some(config) = config
+            && !self.report.push(IngestOutput::VideoConfig(config))
+        {
+            self.video.lost_config();
+            return;
+        }
+        let (key, output) = match picture {
+            Picture::Avc(frame) => (frame.key, IngestOutput::Video(frame)),
+            Picture::Coded(frame) => (frame.key, IngestOutput::Coded(frame)),
+        };
+        if !self.report.push(output) {
             self.video.lost_frame();
             return;
         }
         let stats = &mut self.report.stats;
         stats.video_frames = stats.video_frames.saturating_add(1);
         stats.keyframes = stats.keyframes.saturating_add(u64::from(key));
-    }
-
-    fn handle_audio_unit(&mut self, unit: AudioUnit) {
-        if self.late {
-            self.report.drop(DropReason::Late);
-            return;
-        }
-        if !self.audio.admits(&unit.data, &mut self.report) {
-            return;
-        }
-        if self.report.push(IngestOutput::Audio(unit)) {
-            let units = &mut self.report.stats.audio_units;
-            *units = units.saturating_add(1);
-        }
-    }
-
-    fn ignore_multitrack(&mut self) {
-        self.report.drop(DropReason::Multitrack);
-        self.report.warn(IngestWarning::Multitrack);
     }
 
     fn bad_tag(&mut self, error: FlvError) {
@@ -287,9 +397,9 @@ impl Ingest {
         self.video.describe(&mut info, &mut advice);
         info.audio = self.audio.name();
         advice.extend(self.audio.advice());
+        advice.extend(self.others.advice());
+        info.tracks = self.others.names();
         info.advice = self.judge.advise(&advice);
-        let known = self.metadata.width.zip(self.metadata.height);
-        info.size = info.size.or(known.filter(|_| info.video.is_some()));
         if info != self.info {
             self.info = info.clone();
             self.report.push(IngestOutput::Info(info));

@@ -1,5 +1,19 @@
 //! Tests of a whole publish: made messages, and what ffmpeg really sends.
 
+/// Replays a file of `tests/data/codecs`.
+macro_rules! sample {
+    ($name:literal) => {
+        replay(include_bytes!(concat!(
+            "../../../tests/data/codecs/",
+            $name,
+            ".flv"
+        )))
+    };
+}
+
+mod codecs;
+mod sounds;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -362,7 +376,15 @@ fn info_comes_before_the_frames_it_is_about_and_only_when_it_changes() {
             IngestOutput::Verdict(_) => "verdict",
         })
         .collect();
-    let expected = ["info", "video", "config", "info", "audio", "video"];
+    let expected = [
+        "info",
+        "video config",
+        "video",
+        "config",
+        "info",
+        "audio",
+        "video",
+    ];
     assert_eq!(kinds, expected);
     let info = rig.ingest.info();
     assert_eq!(info.profile_level_id, Some([0x42, 0xc0, 0x0d]));
@@ -374,16 +396,16 @@ fn info_comes_before_the_frames_it_is_about_and_only_when_it_changes() {
 fn codecs_that_are_not_played_are_named_and_the_rest_goes_on() {
     let mut rig = Rig::new();
     for at in 0..50 {
-        rig.video(at * 40, b"\x91hvc1\0\0\0\0\0\0\x01\x40");
-        rig.audio(at * 40, &[0x2f, 0xff, 0xfb]);
+        rig.video(at * 40, b"\x91vvc1\0\0\0\0\0\0\x01\x40");
+        rig.audio(at * 40, &[0x1f, 0xff, 0xfb]);
     }
     let warnings = rig.warnings();
     assert_eq!(warnings.len(), 2);
-    assert!(warnings[0].to_string().contains("H.265 (HEVC)"));
-    assert!(warnings[1].to_string().contains("MP3"));
+    assert!(warnings[0].to_string().contains("H.266 (VVC)"));
+    assert!(warnings[1].to_string().contains("ADPCM"));
     assert_eq!(rig.dropped(DropReason::UnsupportedCodec), 100);
     let info = rig.ingest.info();
-    assert_eq!(info.video.as_deref(), Some("H.265 (HEVC)"));
+    assert_eq!(info.video.as_deref(), Some("H.266 (VVC)"));
     assert_eq!(info.advice.len(), 2);
     rig.audio(2_000, AAC_CONFIG);
     rig.audio(2_000, AAC_UNIT);

@@ -178,8 +178,11 @@ fn is_standing(code: &str) -> bool {
         "b_frames",
         "keyframe_interval",
         "pixel_format",
+        "interlaced",
         "video_codec",
-        "audio_codec",
+        "video_unknown",
+        "audio_unknown",
+        "multitrack",
     ]
     .contains(&code)
 }

@@ -5,7 +5,8 @@ use std::fmt;
 
 use crate::media::aac::AacError;
 use crate::media::avc::AvcError;
-use crate::media::flv::{AudioCodec, FlvError, VideoCodec};
+use crate::media::codec::VideoCodec;
+use crate::media::flv::{AudioCodec, FlvError, UnknownCodec};
 
 /// Something that the publisher should know. Each kind is given once per publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +20,16 @@ pub enum IngestWarning {
         /// The H.264 profile.
         profile: &'static str,
     },
-    /// The video cannot be played.
+    /// Pictures are made of fields.
+    Interlaced,
+    /// The video is not H.264.
     VideoCodec(VideoCodec),
+    /// The video cannot be played.
+    UnknownVideo(UnknownCodec),
     /// The audio cannot be played.
-    AudioCodec(AudioCodec),
+    UnknownAudio(UnknownCodec),
+    /// The video is announced as an MPEG-2 transport stream.
+    TransportStream,
     /// Video came before its sequence header.
     VideoConfigMissing,
     /// Audio came before its sequence header.
@@ -31,20 +38,24 @@ pub enum IngestWarning {
     ParameterSetsMissing,
     /// A message could not be read as an FLV tag.
     BadTag(FlvError),
-    /// H.264 could not be read.
+    /// H.264 or H.265 could not be read.
     BadVideo(AvcError),
+    /// A sequence header of another codec than H.264 could not be read.
+    BadVideoConfig(VideoCodec),
     /// An AAC sequence header could not be read.
     BadAudioConfig(AacError),
-    /// An AAC access unit was empty or larger than any real one.
+    /// Another audio sequence header could not be read.
+    BadAudioHeader(AudioCodec),
+    /// An audio packet was larger than any real one.
     BadAudio,
-    /// Several tracks came in one message.
+    /// There are more tracks than the one video and one audio that are played.
     Multitrack,
     /// Timestamps jumped.
     TimestampJump,
 }
 
 /// How many kinds of warnings there are.
-pub(super) const WARNING_KINDS: usize = 14;
+pub(super) const WARNING_KINDS: usize = 19;
 
 impl IngestWarning {
     /// Number of its kind, below [`WARNING_KINDS`].
@@ -53,75 +64,140 @@ impl IngestWarning {
             Self::Reordering => 0,
             Self::KeyframeInterval => 1,
             Self::PixelFormat { .. } => 2,
-            Self::VideoCodec(_) => 3,
-            Self::AudioCodec(_) => 4,
-            Self::VideoConfigMissing => 5,
-            Self::AudioConfigMissing => 6,
-            Self::ParameterSetsMissing => 7,
-            Self::BadTag(_) => 8,
-            Self::BadVideo(_) => 9,
-            Self::BadAudioConfig(_) => 10,
-            Self::BadAudio => 11,
-            Self::Multitrack => 12,
-            Self::TimestampJump => 13,
+            Self::Interlaced => 3,
+            Self::VideoCodec(_) => 4,
+            Self::UnknownVideo(_) => 5,
+            Self::UnknownAudio(_) => 6,
+            Self::TransportStream => 7,
+            Self::VideoConfigMissing => 8,
+            Self::AudioConfigMissing => 9,
+            Self::ParameterSetsMissing => 10,
+            Self::BadTag(_) => 11,
+            Self::BadVideo(_) => 12,
+            Self::BadVideoConfig(_) => 13,
+            Self::BadAudioConfig(_) => 14,
+            Self::BadAudioHeader(_) => 15,
+            Self::BadAudio => 16,
+            Self::Multitrack => 17,
+            Self::TimestampJump => 18,
+        }
+    }
+
+    /// What there is to say where the words do not depend on the publish.
+    fn text(&self) -> Option<&'static str> {
+        match self {
+            Self::Reordering => Some(
+                "The video has B-frames, which browsers do not play over WebRTC. The server \
+                 converts it for them, which costs CPU and adds delay. To avoid that, in OBS: \
+                 Settings → Output → x264 options: bframes=0 (NVENC: Max B-frames 0). \
+                 In ffmpeg: -bf 0",
+            ),
+            Self::KeyframeInterval => Some(
+                "Keyframes are more than 4 s apart, so viewers wait for their first picture. \
+                 In OBS: Settings → Output → Keyframe Interval: 1 s or 2 s. \
+                 In ffmpeg: -g with twice the frame rate",
+            ),
+            Self::Interlaced => Some(
+                "The video is interlaced, which browsers show with combs. The server converts \
+                 it for them, which costs CPU and adds delay. To avoid that, send progressive \
+                 video: switch the camera to a mode with \"p\" (1080p instead of 1080i). \
+                 In ffmpeg: -vf yadif and neither -flags +ildct nor +ilme",
+            ),
+            Self::TransportStream => Some(
+                "The video is announced as an MPEG-2 transport stream, which is not played \
+                 here: let the encoder send plain Enhanced RTMP",
+            ),
+            Self::VideoConfigMissing => Some(
+                "Video came without its sequence header and is dropped until one comes. \
+                 Restart the encoder's stream if the picture stays black",
+            ),
+            Self::AudioConfigMissing => Some(
+                "Audio came without its sequence header and is dropped until one comes. \
+                 Restart the encoder's stream if it stays silent",
+            ),
+            Self::ParameterSetsMissing => Some(
+                "A keyframe needs an SPS or PPS that never came; it is dropped. \
+                 Restart the encoder's stream if the picture stays black",
+            ),
+            Self::BadAudio => Some("Oversized audio was dropped"),
+            Self::Multitrack => Some(
+                "Additional tracks (Enhanced RTMP multitrack) are not played; the video and \
+                 audio of track 0 are. In OBS: turn off multitrack video to save bandwidth",
+            ),
+            Self::TimestampJump => Some(
+                "Timestamps jumped; the stream goes on from there. \
+                 If this comes often, look at the encoder's clock and sources",
+            ),
+            Self::PixelFormat { .. }
+            | Self::VideoCodec(_)
+            | Self::UnknownVideo(_)
+            | Self::UnknownAudio(_)
+            | Self::BadTag(_)
+            | Self::BadVideo(_)
+            | Self::BadVideoConfig(_)
+            | Self::BadAudioConfig(_)
+            | Self::BadAudioHeader(_) => None,
         }
     }
 }
 
 impl fmt::Display for IngestWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = self.text() {
+            return f.write_str(text);
+        }
         match self {
-            Self::Reordering => f.write_str(
-                "The video has B-frames, which browsers show wrongly over WebRTC. In OBS: \
-                 Settings → Output → x264 options: bframes=0 (NVENC: Max B-frames 0). \
-                 In ffmpeg: -bf 0",
-            ),
-            Self::KeyframeInterval => f.write_str(
-                "Keyframes are more than 4 s apart, so viewers wait for their first picture. \
-                 In OBS: Settings → Output → Keyframe Interval: 1 s or 2 s. \
-                 In ffmpeg: -g with twice the frame rate",
-            ),
             Self::PixelFormat { profile } => write!(
                 f,
-                "The video is H.264 {profile}; most browsers decode only 8-bit 4:2:0. \
-                 In OBS: Settings → Advanced → Color Format: NV12. In ffmpeg: -pix_fmt yuv420p"
+                "The video's pixels are not 8-bit 4:2:0 (H.264 {profile}), which most browsers \
+                 do not play. The server converts it for them, which costs CPU and adds delay. \
+                 To avoid that, in OBS: Settings → Advanced → Color Format: NV12. \
+                 In ffmpeg: -pix_fmt yuv420p"
             ),
             Self::VideoCodec(codec) => write!(
+                f,
+                "The video is {codec}, which browsers do not play over WebRTC. The server \
+                 converts it to H.264 for them, which costs CPU and adds delay. To avoid that, \
+                 send H.264. In OBS: Settings → Output → Video Encoder. \
+                 In ffmpeg: -c:v libx264 -bf 0"
+            ),
+            Self::UnknownVideo(codec) => write!(
                 f,
                 "The video is {codec}, which is not played here: send H.264. \
                  In OBS: Settings → Output → Video Encoder. In ffmpeg: -c:v libx264 -bf 0"
             ),
-            Self::AudioCodec(codec) => write!(
+            Self::UnknownAudio(codec) => write!(
                 f,
                 "The audio is {codec}, which is not played here: send AAC. \
                  In OBS: Settings → Output → Audio Encoder. In ffmpeg: -c:a aac"
             ),
-            Self::VideoConfigMissing => f.write_str(
-                "Video came without its sequence header and is dropped until one comes. \
-                 Restart the encoder's stream if the picture stays black",
-            ),
-            Self::AudioConfigMissing => f.write_str(
-                "Audio came without its AAC sequence header and is dropped until one comes. \
-                 Restart the encoder's stream if it stays silent",
-            ),
-            Self::ParameterSetsMissing => f.write_str(
-                "A keyframe needs an SPS or PPS that never came; it is dropped. \
-                 Restart the encoder's stream if the picture stays black",
-            ),
             Self::BadTag(error) => write!(f, "A media message was dropped: {error}"),
             Self::BadVideo(error) => write!(f, "Bad video was dropped: {error}"),
+            Self::BadVideoConfig(codec) => {
+                write!(
+                    f,
+                    "A sequence header of {codec} cannot be read and was dropped"
+                )
+            }
             Self::BadAudioConfig(error) => {
                 write!(f, "A bad audio sequence header was dropped: {error}")
             }
-            Self::BadAudio => f.write_str("Empty or oversized audio was dropped"),
-            Self::Multitrack => f.write_str(
-                "Additional tracks (Enhanced RTMP multitrack) are ignored; \
-                 the main video and audio are played. In OBS: turn off multitrack video",
-            ),
-            Self::TimestampJump => f.write_str(
-                "Timestamps jumped; the stream goes on from there. \
-                 If this comes often, look at the encoder's clock and sources",
-            ),
+            Self::BadAudioHeader(codec) => {
+                write!(
+                    f,
+                    "A sequence header of {codec} cannot be read and was dropped"
+                )
+            }
+            Self::Reordering
+            | Self::KeyframeInterval
+            | Self::Interlaced
+            | Self::TransportStream
+            | Self::VideoConfigMissing
+            | Self::AudioConfigMissing
+            | Self::ParameterSetsMissing
+            | Self::BadAudio
+            | Self::Multitrack
+            | Self::TimestampJump => Ok(()),
         }
     }
 }

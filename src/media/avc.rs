@@ -2,7 +2,7 @@
 //! (ISO/IEC 14496-15 §5.3.3), and what a server must know of the NAL units themselves
 //! (14496-10 §7.3, §7.4). Parameter sets have their own file.
 
-mod bits;
+pub(super) mod bits;
 mod parameter_sets;
 
 use std::fmt;
@@ -13,6 +13,8 @@ use bytes::Bytes;
 pub use parameter_sets::{Change, ParameterSetStore, SpsInfo, profile_name};
 
 use bits::RbspBits;
+
+use super::frame::ParameterSets;
 
 /// Most NAL units in one access unit: 68 slice rows of 8 slices and their SEI fit twice over;
 /// without a bound, an 8 MiB message of empty units would cost 64 MB of ranges.
@@ -115,6 +117,44 @@ impl DecoderConfig {
             parameter_sets,
         })
     }
+
+    /// Writes a record of the sets in force, for a stream that changed them in band. Of what does
+    /// not fit (31 SPS, 255 PPS), the last are left out; the fields that High profiles append
+    /// are, too, since decoders read them from the SPS.
+    ///
+    /// Returns `None` without an SPS.
+    #[must_use]
+    pub fn write(nal_length_size: NalLengthSize, sets: &ParameterSets) -> Option<Bytes> {
+        const SPS_COUNT_MAX: usize = 31;
+        const PPS_COUNT_MAX: usize = 255;
+        let of = |wanted: NalType| {
+            let is = move |unit: &&Bytes| {
+                let header = unit.first().map(|&first| NalHeader::parse(first));
+                matches!(header, Some(Ok(header)) if header.nal_type == wanted)
+            };
+            sets.nal_units.iter().filter(is)
+        };
+        let first = of(NalType::Sps).next()?;
+        let mut record = vec![1];
+        record.extend_from_slice(first.get(1..4)?);
+        record.push(match nal_length_size {
+            NalLengthSize::One => 0xfc,
+            NalLengthSize::Two => 0xfd,
+            NalLengthSize::Four => 0xff,
+        });
+        for (kind, most, reserved) in [
+            (NalType::Sps, SPS_COUNT_MAX, 0xe0),
+            (NalType::Pps, PPS_COUNT_MAX, 0),
+        ] {
+            let count = of(kind).take(most).count();
+            record.push(reserved | u8::try_from(count).ok()?);
+            for unit in of(kind).take(most) {
+                record.extend(u16::try_from(unit.len()).ok()?.to_be_bytes());
+                record.extend_from_slice(unit);
+            }
+        }
+        Some(record.into())
+    }
 }
 
 /// Reads `count` sets, each after a 16-bit length; returns where the next byte is.
@@ -155,6 +195,11 @@ impl<'a> NalUnits<'a> {
             position: start,
             length_size,
         }
+    }
+
+    /// Where the next unit's length is.
+    pub(super) fn position(&self) -> usize {
+        self.position
     }
 
     fn read_length(&mut self) -> Option<usize> {
@@ -279,6 +324,24 @@ impl SliceHeader {
             bidirectional: slice_type % 5 == 1,
             pps_id,
         })
+    }
+
+    /// Whether a NAL unit of type 1, 2 or 5 is a slice of a field and not of a frame
+    /// (`field_pic_flag`); `None` if it ends before that.
+    #[must_use]
+    pub fn is_field(nal_unit: &[u8], sps: &SpsInfo) -> Option<bool> {
+        if sps.frames_only {
+            return Some(false);
+        }
+        let mut bits = RbspBits::new(nal_unit.get(1..)?);
+        for _ in 0..3 {
+            bits.exp_golomb()?;
+        }
+        if sps.separate_colour_planes {
+            bits.skip(2)?;
+        }
+        bits.skip(sps.frame_num_bits)?;
+        bits.bit()
     }
 }
 

@@ -55,13 +55,17 @@ pub struct VideoConfig {
     /// The codec.
     pub codec: VideoCodec,
     /// The configuration record as published, which is Matroska's `CodecPrivate`: avcC, hvcC,
-    /// av1C, vpcC; empty for codecs without one.
+    /// av1C; empty for codecs without one. An avcC is written anew when the stream has changed
+    /// its parameter sets in band. VP8 and VP9 may have a vpcC, which is no `CodecPrivate`. VP6
+    /// has one byte, FLV's adjustment (pixels cut off at the right in the upper half, at the
+    /// bottom in the lower), which ffmpeg takes as extradata: in Matroska, what follows the
+    /// BITMAPINFOHEADER of `V_MS/VFW/FOURCC`.
     pub record: Bytes,
     /// Width and height in pixels, if they are known.
     pub size: Option<(u32, u32)>,
     /// Width and height of a pixel's shape, if not square (14496-10 annex E.2.1).
     pub sample_aspect_ratio: Option<(u32, u32)>,
-    /// Whether pictures may be interlaced.
+    /// Whether pictures may be interlaced: fields or MBAFF are allowed, used or not.
     pub interlaced: bool,
     /// Frames in 1,000 seconds, if that is known.
     pub frames_per_1000_s: Option<u32>,
@@ -76,8 +80,10 @@ pub struct CodedFrame {
     pub dts: MediaTime,
     /// Whether decoding may begin here.
     pub key: bool,
-    /// Its bytes as Matroska takes them: length-prefixed NAL units (H.264, H.265), OBUs (AV1),
-    /// or the codec's frame.
+    /// Its bytes as Matroska takes them: length-prefixed NAL units (H.264, H.265), OBUs without a
+    /// temporal delimiter (AV1), or the codec's frame: all that follows the FLV tag's header
+    /// byte, for VP6 without the adjustment byte (see [`VideoConfig::record`]), with alpha still
+    /// with the 24-bit offset of its alpha plane, as ffmpeg's FLV reader gives it.
     pub data: Bytes,
     /// When its last byte was received.
     pub received: Instant,

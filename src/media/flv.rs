@@ -1,25 +1,29 @@
 //! FLV tag bodies as RTMP carries them: what a video or audio message holds and where its media
-//! begins (Adobe FLV 10.1 annex E; Enhanced RTMP v2 "ExVideoTagHeader", "ExAudioTagHeader").
+//! lies (Adobe FLV 10.1 annex E; Enhanced RTMP v2 "ExVideoTagHeader", "ExAudioTagHeader"). A
+//! message may hold several tracks; it is read without copying or allocating.
 
+mod extended;
 pub mod file;
+mod names;
 
 use std::fmt;
+use std::ops::Range;
 
-/// Most ModEx extensions that may precede a packet type: one is defined so far.
-const MODIFIERS_MAX: usize = 4;
+pub use names::{AudioCodec, FourCc, UnknownCodec};
+
+use super::codec::VideoCodec;
+use extended::{Part, Parts, Reader};
+
 /// Flag of an extended video header in the first byte (Enhanced RTMP, `isExVideoHeader`).
 const EX_VIDEO_FLAG: u8 = 0x80;
 /// `SoundFormat` of an extended audio header (Enhanced RTMP, `SoundFormat.ExHeader`).
 const EX_AUDIO_FORMAT: u8 = 9;
+/// `VideoFrameType` of frames where decoding may begin: "key" and "generated key" (annex E.4.3.1).
+const FRAME_TYPES_KEY: [u8; 2] = [1, 4];
 /// `VideoFrameType.Command`: a seek hint of a recorded stream, no picture (annex E.4.3.1).
 const FRAME_TYPE_COMMAND: u8 = 5;
-/// `CodecID` of H.264 (annex E.4.3.1).
-const CODEC_AVC: u8 = 7;
 /// `SoundFormat` of AAC (annex E.4.2.1).
 const FORMAT_AAC: u8 = 10;
-/// FourCC of H.264 and of AAC (Enhanced RTMP, `VideoFourCc`, `AudioFourCc`).
-const FOURCC_AVC: FourCc = FourCc(*b"avc1");
-const FOURCC_AAC: FourCc = FourCc(*b"mp4a");
 
 /// A message body that is no FLV tag. Always the publisher's fault; the stream may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,10 @@ pub enum FlvError {
     PacketType(u8),
     /// More ModEx extensions than anyone sends.
     Modifiers,
+    /// Its multitrack layout is not defined, or one multitrack header is inside another.
+    Multitrack(u8),
+    /// More tracks than anyone sends in one message.
+    TooManyTracks,
 }
 
 impl fmt::Display for FlvError {
@@ -41,482 +49,365 @@ impl fmt::Display for FlvError {
             Self::Truncated => f.write_str("the message ends within its header"),
             Self::PacketType(value) => write!(f, "packet type 0x{value:02x} is not defined"),
             Self::Modifiers => f.write_str("the message has too many extensions"),
+            Self::Multitrack(value) => {
+                write!(f, "multitrack type 0x{value:02x} is not defined")
+            }
+            Self::TooManyTracks => f.write_str("the message has too many tracks"),
         }
     }
 }
 
 impl std::error::Error for FlvError {}
 
-/// What a video message holds; offsets count from the start of the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VideoTag {
-    /// H.264 sequence header: the AVCDecoderConfigurationRecord begins at `offset`.
-    AvcConfig {
-        /// Where.
-        offset: usize,
+/// What one track of a video message holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoTag {
+    /// Which track: 0 is the one that is played.
+    pub track: u8,
+    /// What is to be added to the message's time, in nanoseconds, below 1,000,000 (Enhanced RTMP
+    /// v2, `TimestampOffsetNano`).
+    pub nanoseconds: u32,
+    /// What it holds.
+    pub body: VideoBody,
+}
+
+/// What a video tag holds; ranges count from the start of the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VideoBody {
+    /// A sequence header: the codec's configuration record.
+    Config {
+        /// The codec.
+        codec: VideoCodec,
+        /// Where the record lies; may be empty.
+        data: Range<usize>,
     },
-    /// H.264 access unit: its length-prefixed NAL units begin at `offset`.
-    AvcAccessUnit {
-        /// Where.
-        offset: usize,
+    /// A coded picture.
+    Frame {
+        /// The codec.
+        codec: VideoCodec,
+        /// Whether the publisher says that decoding may begin here.
+        key: bool,
         /// PTS minus DTS, in milliseconds: a signed 24-bit number.
         composition_time_ms: i32,
+        /// Where it lies; may be empty. H.264 and H.265: length-prefixed NAL units.
+        data: Range<usize>,
     },
-    /// End of the H.264 sequence; holds no media.
-    AvcEnd,
-    /// A command frame or colour metadata: holds no media.
+    /// The end of a sequence, a command, or colour metadata: no media.
     NoMedia,
-    /// Several tracks in one message (Enhanced RTMP, `VideoPacketType.Multitrack`).
-    Multitrack,
-    /// Another codec.
-    Other(VideoCodec),
+    /// An MPEG-2 transport stream's descriptor (`MPEG2TSSequenceStart`): not played.
+    TransportStream,
+    /// A codec that is not played.
+    Unknown(UnknownCodec),
 }
 
-impl VideoTag {
-    /// Parses the header of a video message.
-    ///
-    /// # Errors
-    /// [`FlvError`] if the message is empty, ends too early, or names an undefined packet type.
-    pub fn parse(message: &[u8]) -> Result<Self, FlvError> {
-        let mut reader = Reader::new(message);
-        let first = reader.byte().ok_or(FlvError::Empty)?;
-        if first & EX_VIDEO_FLAG != 0 {
-            return Self::parse_extended(first, &mut reader);
-        }
-        let codec = first & 0x0f;
-        if first >> 4 == FRAME_TYPE_COMMAND {
-            return Ok(Self::NoMedia);
-        }
-        if codec != CODEC_AVC {
-            return Ok(Self::Other(VideoCodec::Legacy(codec)));
-        }
-        let packet_type = reader.byte().ok_or(FlvError::Truncated)?;
-        let composition_time_ms = reader.signed_24().ok_or(FlvError::Truncated)?;
-        let offset = reader.position;
-        match packet_type {
-            0 => Ok(Self::AvcConfig { offset }),
-            1 => Ok(Self::AvcAccessUnit {
-                offset,
-                composition_time_ms,
-            }),
-            2 => Ok(Self::AvcEnd),
-            other => Err(FlvError::PacketType(other)),
+/// The tracks of a video message, in its order. Ends after the first error.
+#[derive(Debug, Clone)]
+pub struct VideoTags<'a> {
+    message: &'a [u8],
+    state: TagsState<'a>,
+}
+
+#[derive(Debug, Clone)]
+enum TagsState<'a> {
+    Begin,
+    Extended(Parts<'a>),
+    Done,
+}
+
+impl<'a> VideoTags<'a> {
+    /// Begins to read a video message (RTMP type 9).
+    #[must_use]
+    pub fn new(message: &'a [u8]) -> Self {
+        Self {
+            message,
+            state: TagsState::Begin,
         }
     }
 
-    fn parse_extended(first: u8, reader: &mut Reader<'_>) -> Result<Self, FlvError> {
-        let packet_type = skip_modifiers(first & 0x0f, reader)?;
-        const METADATA: u8 = 4;
-        const MULTITRACK: u8 = 6;
-        if packet_type == MULTITRACK {
-            return Ok(Self::Multitrack);
+    fn begin(&mut self) -> Result<Option<VideoTag>, FlvError> {
+        self.state = TagsState::Done;
+        let mut reader = Reader::new(self.message);
+        let first = reader.byte().ok_or(FlvError::Empty)?;
+        if first & EX_VIDEO_FLAG == 0 {
+            return parse_legacy_video(first, &mut reader).map(Some);
         }
-        if packet_type == METADATA || (first >> 4) & 0x07 == FRAME_TYPE_COMMAND {
-            return Ok(Self::NoMedia);
+        let parts = Parts::video(first, reader)?;
+        if frame_type(first) == FRAME_TYPE_COMMAND && !parts.is_video_metadata() {
+            return Ok(Some(VideoTag {
+                track: 0,
+                nanoseconds: 0,
+                body: VideoBody::NoMedia,
+            }));
         }
-        let four_cc = reader.four_cc().ok_or(FlvError::Truncated)?;
-        if four_cc != FOURCC_AVC {
-            return Ok(Self::Other(VideoCodec::FourCc(four_cc)));
-        }
-        match packet_type {
-            0 => Ok(Self::AvcConfig {
-                offset: reader.position,
-            }),
-            1 => {
-                let composition_time_ms = reader.signed_24().ok_or(FlvError::Truncated)?;
-                Ok(Self::AvcAccessUnit {
-                    offset: reader.position,
-                    composition_time_ms,
-                })
+        self.state = TagsState::Extended(parts);
+        Ok(None)
+    }
+}
+
+impl Iterator for VideoTags<'_> {
+    type Item = Result<VideoTag, FlvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if matches!(self.state, TagsState::Begin) {
+            match self.begin() {
+                Ok(None) => {}
+                Ok(Some(tag)) => return Some(Ok(tag)),
+                Err(error) => return Some(Err(error)),
             }
-            2 => Ok(Self::AvcEnd),
-            // CodedFramesX: as CodedFrames, with a composition time of zero left out.
-            3 => Ok(Self::AvcAccessUnit {
-                offset: reader.position,
-                composition_time_ms: 0,
-            }),
-            other => Err(FlvError::PacketType(other)),
         }
+        let TagsState::Extended(parts) = &mut self.state else {
+            return None;
+        };
+        let key = self.message.first().is_some_and(|&it| is_key(it));
+        let tag = parts
+            .next()?
+            .and_then(|part| parse_video_part(self.message, key, part));
+        if tag.is_err() {
+            self.state = TagsState::Done;
+        }
+        Some(tag)
     }
 }
 
-/// What an audio message holds; offsets count from the start of the message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AudioTag {
-    /// AAC sequence header: the AudioSpecificConfig begins at `offset`.
-    AacConfig {
-        /// Where.
-        offset: usize,
+fn frame_type(first: u8) -> u8 {
+    (first >> 4) & 0x07
+}
+
+fn is_key(first: u8) -> bool {
+    FRAME_TYPES_KEY.contains(&frame_type(first))
+}
+
+fn parse_legacy_video(first: u8, reader: &mut Reader<'_>) -> Result<VideoTag, FlvError> {
+    let tag = |body| VideoTag {
+        track: 0,
+        nanoseconds: 0,
+        body,
+    };
+    if frame_type(first) == FRAME_TYPE_COMMAND {
+        return Ok(tag(VideoBody::NoMedia));
+    }
+    let number = first & 0x0f;
+    let key = is_key(first);
+    let (codec, has_header) = match number {
+        2 => (VideoCodec::SorensonH263, false),
+        3 => (VideoCodec::ScreenVideo, false),
+        4 => (VideoCodec::Vp6, false),
+        5 => (VideoCodec::Vp6Alpha, false),
+        6 => (VideoCodec::ScreenVideo2, false),
+        7 => (VideoCodec::Avc, true),
+        // 12 and 13 are in no standard, but common in cameras and in patched ffmpegs; laid out
+        // as H.264 is.
+        12 => (VideoCodec::Hevc, true),
+        13 => (VideoCodec::Av1, true),
+        other => return Ok(tag(VideoBody::Unknown(UnknownCodec::Video(other)))),
+    };
+    if !has_header {
+        return Ok(tag(VideoBody::Frame {
+            codec,
+            key,
+            composition_time_ms: 0,
+            data: reader.rest(),
+        }));
+    }
+    let packet_type = reader.byte().ok_or(FlvError::Truncated)?;
+    let composition_time_ms = reader.signed_24().ok_or(FlvError::Truncated)?;
+    let data = reader.rest();
+    Ok(tag(match packet_type {
+        0 => VideoBody::Config { codec, data },
+        1 => VideoBody::Frame {
+            codec,
+            key,
+            composition_time_ms,
+            data,
+        },
+        2 => VideoBody::NoMedia,
+        other => return Err(FlvError::PacketType(other)),
+    }))
+}
+
+/// Reads one track of an extended video message (Enhanced RTMP, "ExVideoTagBody").
+fn parse_video_part(message: &[u8], key: bool, part: Part) -> Result<VideoTag, FlvError> {
+    let tag = |body| VideoTag {
+        track: part.track,
+        nanoseconds: part.nanoseconds,
+        body,
+    };
+    let FourCc(code) = part.four_cc;
+    let codec = match &code {
+        b"avc1" => VideoCodec::Avc,
+        b"hvc1" | b"hev1" => VideoCodec::Hevc,
+        b"av01" => VideoCodec::Av1,
+        b"vp09" => VideoCodec::Vp9,
+        b"vp08" => VideoCodec::Vp8,
+        _ => {
+            let unknown = UnknownCodec::FourCc(part.four_cc);
+            return Ok(tag(VideoBody::Unknown(unknown)));
+        }
+    };
+    let mut reader = Reader::within(message, &part.data);
+    Ok(tag(match part.packet_type {
+        0 => VideoBody::Config {
+            codec,
+            data: part.data,
+        },
+        1 => {
+            let composition_time_ms = match codec {
+                VideoCodec::Avc | VideoCodec::Hevc => {
+                    reader.signed_24().ok_or(FlvError::Truncated)?
+                }
+                VideoCodec::Av1
+                | VideoCodec::Vp9
+                | VideoCodec::Vp8
+                | VideoCodec::SorensonH263
+                | VideoCodec::ScreenVideo
+                | VideoCodec::Vp6
+                | VideoCodec::Vp6Alpha
+                | VideoCodec::ScreenVideo2 => 0,
+            };
+            VideoBody::Frame {
+                codec,
+                key,
+                composition_time_ms,
+                data: reader.rest(),
+            }
+        }
+        2 | extended::VIDEO_METADATA => VideoBody::NoMedia,
+        // CodedFramesX: as CodedFrames, with a composition time of zero left out.
+        3 => VideoBody::Frame {
+            codec,
+            key,
+            composition_time_ms: 0,
+            data: part.data,
+        },
+        5 => VideoBody::TransportStream,
+        other => return Err(FlvError::PacketType(other)),
+    }))
+}
+
+/// What one track of an audio message holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioTag {
+    /// Which track: 0 is the one that is played.
+    pub track: u8,
+    /// As [`VideoTag::nanoseconds`].
+    pub nanoseconds: u32,
+    /// What it holds.
+    pub body: AudioBody,
+}
+
+/// What an audio tag holds; ranges count from the start of the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AudioBody {
+    /// A sequence header: AudioSpecificConfig, Opus identification header, FLAC stream info.
+    Config {
+        /// The codec.
+        codec: AudioCodec,
+        /// Where it lies; may be empty.
+        data: Range<usize>,
     },
-    /// One raw AAC access unit, from `offset` to the end.
-    AacRaw {
-        /// Where.
-        offset: usize,
+    /// A packet.
+    Packet {
+        /// The codec.
+        codec: AudioCodec,
+        /// Where it lies; may be empty.
+        data: Range<usize>,
     },
-    /// End of sequence or a channel layout: holds no media.
+    /// The end of a sequence or a channel layout: no media.
     NoMedia,
-    /// Several tracks in one message (Enhanced RTMP, `AudioPacketType.Multitrack`).
-    Multitrack,
-    /// Another codec.
-    Other(AudioCodec),
+    /// A codec that is not played.
+    Unknown(UnknownCodec),
 }
 
-impl AudioTag {
-    /// Parses the header of an audio message.
-    ///
-    /// # Errors
-    /// [`FlvError`] if the message is empty, ends too early, or names an undefined packet type.
-    pub fn parse(message: &[u8]) -> Result<Self, FlvError> {
-        let mut reader = Reader::new(message);
+/// The tracks of an audio message, in its order. Ends after the first error.
+#[derive(Debug, Clone)]
+pub struct AudioTags<'a> {
+    message: &'a [u8],
+    state: TagsState<'a>,
+}
+
+impl<'a> AudioTags<'a> {
+    /// Begins to read an audio message (RTMP type 8).
+    #[must_use]
+    pub fn new(message: &'a [u8]) -> Self {
+        Self {
+            message,
+            state: TagsState::Begin,
+        }
+    }
+
+    fn begin(&mut self) -> Result<Option<AudioTag>, FlvError> {
+        self.state = TagsState::Done;
+        let mut reader = Reader::new(self.message);
         let first = reader.byte().ok_or(FlvError::Empty)?;
-        let format = first >> 4;
-        if format == EX_AUDIO_FORMAT {
-            return Self::parse_extended(first, &mut reader);
+        if first >> 4 != EX_AUDIO_FORMAT {
+            return parse_legacy_audio(first, &mut reader).map(Some);
         }
-        if format != FORMAT_AAC {
-            return Ok(Self::Other(AudioCodec::Legacy(format)));
-        }
-        let packet_type = reader.byte().ok_or(FlvError::Truncated)?;
-        let offset = reader.position;
-        match packet_type {
-            0 => Ok(Self::AacConfig { offset }),
-            1 => Ok(Self::AacRaw { offset }),
-            other => Err(FlvError::PacketType(other)),
-        }
-    }
-
-    fn parse_extended(first: u8, reader: &mut Reader<'_>) -> Result<Self, FlvError> {
-        const MULTICHANNEL_CONFIG: u8 = 4;
-        const MULTITRACK: u8 = 5;
-        let packet_type = skip_modifiers(first & 0x0f, reader)?;
-        if packet_type == MULTITRACK {
-            return Ok(Self::Multitrack);
-        }
-        let four_cc = reader.four_cc().ok_or(FlvError::Truncated)?;
-        if four_cc != FOURCC_AAC {
-            return Ok(Self::Other(AudioCodec::FourCc(four_cc)));
-        }
-        let offset = reader.position;
-        match packet_type {
-            0 => Ok(Self::AacConfig { offset }),
-            1 => Ok(Self::AacRaw { offset }),
-            2 | MULTICHANNEL_CONFIG => Ok(Self::NoMedia),
-            other => Err(FlvError::PacketType(other)),
-        }
+        self.state = TagsState::Extended(Parts::audio(first, reader)?);
+        Ok(None)
     }
 }
 
-/// A codec's four characters (Enhanced RTMP). Prints other than printable ASCII as `?`, since
-/// the publisher chose them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FourCc(pub [u8; 4]);
+impl Iterator for AudioTags<'_> {
+    type Item = Result<AudioTag, FlvError>;
 
-impl fmt::Display for FourCc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0 {
-            let printable = byte.is_ascii_graphic() || byte == b' ';
-            fmt::Write::write_char(f, if printable { char::from(byte) } else { '?' })?;
+    fn next(&mut self) -> Option<Self::Item> {
+        if matches!(self.state, TagsState::Begin) {
+            match self.begin() {
+                Ok(None) => {}
+                Ok(Some(tag)) => return Some(Ok(tag)),
+                Err(error) => return Some(Err(error)),
+            }
         }
-        Ok(())
-    }
-}
-
-/// A video codec other than H.264; `Display` says its name as users know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum VideoCodec {
-    /// `CodecID` of a legacy tag (annex E.4.3.1).
-    Legacy(u8),
-    /// FourCC of an extended tag.
-    FourCc(FourCc),
-}
-
-impl fmt::Display for VideoCodec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Legacy(2) => "Sorenson H.263",
-            Self::Legacy(3) => "Screen Video",
-            Self::Legacy(4) => "VP6",
-            Self::Legacy(5) => "VP6 with alpha",
-            Self::Legacy(6) => "Screen Video 2",
-            // 12 and 13 are in no standard, but common in cameras and in patched ffmpegs.
-            Self::Legacy(12) => "H.265 (HEVC)",
-            Self::Legacy(13) => "AV1",
-            Self::Legacy(other) => return write!(f, "video codec number {other}"),
-            Self::FourCc(FourCc(code)) => match code {
-                b"hvc1" | b"hev1" => "H.265 (HEVC)",
-                b"vvc1" => "H.266 (VVC)",
-                b"av01" => "AV1",
-                b"vp09" => "VP9",
-                b"vp08" => "VP8",
-                other => return write!(f, "video codec \"{}\"", FourCc(*other)),
-            },
+        let TagsState::Extended(parts) = &mut self.state else {
+            return None;
         };
-        f.write_str(name)
-    }
-}
-
-/// An audio codec other than AAC; `Display` says its name as users know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum AudioCodec {
-    /// `SoundFormat` of a legacy tag (annex E.4.2.1).
-    Legacy(u8),
-    /// FourCC of an extended tag.
-    FourCc(FourCc),
-}
-
-impl fmt::Display for AudioCodec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::Legacy(0 | 3) => "uncompressed PCM",
-            Self::Legacy(1) => "ADPCM",
-            Self::Legacy(2 | 14) => "MP3",
-            Self::Legacy(4..=6) => "Nellymoser",
-            Self::Legacy(7) => "G.711 A-law",
-            Self::Legacy(8) => "G.711 \u{b5}-law",
-            Self::Legacy(11) => "Speex",
-            Self::Legacy(other) => return write!(f, "audio codec number {other}"),
-            Self::FourCc(FourCc(code)) => match code {
-                b"Opus" => "Opus",
-                b"fLaC" => "FLAC",
-                b"ac-3" => "AC-3",
-                b"ec-3" => "E-AC-3",
-                b".mp3" => "MP3",
-                other => return write!(f, "audio codec \"{}\"", FourCc(*other)),
-            },
-        };
-        f.write_str(name)
-    }
-}
-
-/// Skips ModEx extensions and returns the packet type behind them (Enhanced RTMP v2,
-/// `VideoPacketType.ModEx` and `AudioPacketType.ModEx` are both 7).
-fn skip_modifiers(packet_type: u8, reader: &mut Reader<'_>) -> Result<u8, FlvError> {
-    const MOD_EX: u8 = 7;
-    const LONG_SIZE: u8 = 0xff;
-    let mut packet_type = packet_type;
-    for _ in 0..MODIFIERS_MAX {
-        if packet_type != MOD_EX {
-            return Ok(packet_type);
+        let tag = parts.next()?.and_then(parse_audio_part);
+        if tag.is_err() {
+            self.state = TagsState::Done;
         }
-        let short = reader.byte().ok_or(FlvError::Truncated)?;
-        let size_minus_one = if short == LONG_SIZE {
-            let high = reader.byte().ok_or(FlvError::Truncated)?;
-            let low = reader.byte().ok_or(FlvError::Truncated)?;
-            u16::from_be_bytes([high, low])
-        } else {
-            u16::from(short)
-        };
-        let size = usize::from(size_minus_one).saturating_add(1);
-        reader.skip(size).ok_or(FlvError::Truncated)?;
-        packet_type = reader.byte().ok_or(FlvError::Truncated)? & 0x0f;
+        Some(tag)
     }
-    if packet_type == MOD_EX {
-        return Err(FlvError::Modifiers);
-    }
-    Ok(packet_type)
 }
 
-struct Reader<'a> {
-    data: &'a [u8],
-    position: usize,
+fn parse_legacy_audio(first: u8, reader: &mut Reader<'_>) -> Result<AudioTag, FlvError> {
+    let tag = |body| AudioTag {
+        track: 0,
+        nanoseconds: 0,
+        body,
+    };
+    let format = first >> 4;
+    let Some(codec) = AudioCodec::of_legacy(first) else {
+        return Ok(tag(AudioBody::Unknown(UnknownCodec::Audio(format))));
+    };
+    let packet_type = match format {
+        FORMAT_AAC => reader.byte().ok_or(FlvError::Truncated)?,
+        _ => 1,
+    };
+    let data = reader.rest();
+    Ok(tag(match packet_type {
+        0 => AudioBody::Config { codec, data },
+        1 => AudioBody::Packet { codec, data },
+        other => return Err(FlvError::PacketType(other)),
+    }))
 }
 
-impl<'a> Reader<'a> {
-    fn new(data: &'a [u8]) -> Self {
-        Self { data, position: 0 }
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let bytes = self.data.get(self.position..)?.first_chunk::<N>()?;
-        self.position = self.position.checked_add(N)?;
-        Some(*bytes)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn four_cc(&mut self) -> Option<FourCc> {
-        self.array().map(FourCc)
-    }
-
-    fn signed_24(&mut self) -> Option<i32> {
-        let [a, b, c] = self.array()?;
-        // Placed in the upper bytes, so that the shift back extends the sign.
-        Some(i32::from_be_bytes([a, b, c, 0]) >> 8)
-    }
-
-    fn skip(&mut self, count: usize) -> Option<()> {
-        let position = self.position.checked_add(count)?;
-        (position <= self.data.len()).then(|| self.position = position)
-    }
+/// Reads one track of an extended audio message (Enhanced RTMP, "ExAudioTagBody").
+fn parse_audio_part(part: Part) -> Result<AudioTag, FlvError> {
+    const MULTICHANNEL_CONFIG: u8 = 4;
+    let data = part.data;
+    let body = match (AudioCodec::of_four_cc(part.four_cc), part.packet_type) {
+        (None, _) => AudioBody::Unknown(UnknownCodec::FourCc(part.four_cc)),
+        (Some(codec), 0) => AudioBody::Config { codec, data },
+        (Some(codec), 1) => AudioBody::Packet { codec, data },
+        (Some(_), 2 | MULTICHANNEL_CONFIG) => AudioBody::NoMedia,
+        (Some(_), other) => return Err(FlvError::PacketType(other)),
+    };
+    Ok(AudioTag {
+        track: part.track,
+        nanoseconds: part.nanoseconds,
+        body,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn legacy_avc_sequence_header_begins_after_five_bytes() {
-        let tag = VideoTag::parse(&[0x17, 0, 0, 0, 0, 1, 0x64]);
-        assert_eq!(tag, Ok(VideoTag::AvcConfig { offset: 5 }));
-    }
-
-    #[test]
-    fn composition_time_is_signed() {
-        for (bytes, expected) in [
-            ([0x00, 0x00, 0x21], 33),
-            ([0xff, 0xff, 0xff], -1),
-            ([0x7f, 0xff, 0xff], 8_388_607),
-            ([0x80, 0x00, 0x00], -8_388_608),
-        ] {
-            let [a, b, c] = bytes;
-            assert_eq!(
-                VideoTag::parse(&[0x27, 1, a, b, c]),
-                Ok(VideoTag::AvcAccessUnit {
-                    offset: 5,
-                    composition_time_ms: expected
-                })
-            );
-        }
-    }
-
-    #[test]
-    fn short_messages_are_errors() {
-        assert_eq!(VideoTag::parse(&[]), Err(FlvError::Empty));
-        assert_eq!(AudioTag::parse(&[]), Err(FlvError::Empty));
-        for short in [
-            &[0x17][..],
-            &[0x17, 1],
-            &[0x17, 1, 0, 0],
-            &[0x91, b'a', b'v'],
-        ] {
-            assert_eq!(
-                VideoTag::parse(short),
-                Err(FlvError::Truncated),
-                "{short:?}"
-            );
-        }
-        for short in [&[0xaf][..], &[0x90], &[0x90, b'm', b'p', b'4']] {
-            assert_eq!(
-                AudioTag::parse(short),
-                Err(FlvError::Truncated),
-                "{short:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn enhanced_avc_is_avc() {
-        let tag = |bytes: &[u8]| VideoTag::parse(bytes);
-        assert_eq!(
-            tag(b"\x90avc1\x01"),
-            Ok(VideoTag::AvcConfig { offset: 5 }),
-            "SequenceStart"
-        );
-        assert_eq!(
-            tag(b"\xa1avc1\xff\xff\xfe\x00"),
-            Ok(VideoTag::AvcAccessUnit {
-                offset: 8,
-                composition_time_ms: -2
-            }),
-            "CodedFrames"
-        );
-        assert_eq!(
-            tag(b"\xa3avc1\x00"),
-            Ok(VideoTag::AvcAccessUnit {
-                offset: 5,
-                composition_time_ms: 0
-            }),
-            "CodedFramesX"
-        );
-        assert_eq!(tag(b"\x92avc1"), Ok(VideoTag::AvcEnd));
-        assert_eq!(tag(b"\x95avc1"), Err(FlvError::PacketType(5)));
-    }
-
-    #[test]
-    fn modifiers_before_the_packet_type_are_skipped() {
-        let short = b"\x97\x02\x01\x02\x03\x00avc1\x01";
-        assert_eq!(
-            VideoTag::parse(short),
-            Ok(VideoTag::AvcConfig { offset: 10 })
-        );
-        let mut long = vec![0x97, 0xff, 0x01, 0x00];
-        long.extend([0; 257]);
-        long.extend(b"\x00avc1");
-        assert_eq!(
-            VideoTag::parse(&long),
-            Ok(VideoTag::AvcConfig { offset: 266 })
-        );
-        assert_eq!(
-            VideoTag::parse(&[0x97, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0, 7, 0, 0, 7]),
-            Err(FlvError::Modifiers)
-        );
-    }
-
-    #[test]
-    fn other_codecs_are_named() {
-        let video = |bytes: &[u8]| match VideoTag::parse(bytes) {
-            Ok(VideoTag::Other(codec)) => codec.to_string(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(video(b"\x90hvc1"), "H.265 (HEVC)");
-        assert_eq!(video(b"\x91av01"), "AV1");
-        assert_eq!(video(b"\x90vp09"), "VP9");
-        assert_eq!(video(b"\x90\x1b[2J"), "video codec \"?[2J\"");
-        assert_eq!(video(&[0x12]), "Sorenson H.263");
-        assert_eq!(video(&[0x1c]), "H.265 (HEVC)");
-        let audio = |bytes: &[u8]| match AudioTag::parse(bytes) {
-            Ok(AudioTag::Other(codec)) => codec.to_string(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(audio(&[0x2f]), "MP3");
-        assert_eq!(audio(b"\x90Opus"), "Opus");
-        assert_eq!(audio(b"\x90ec-3"), "E-AC-3");
-    }
-
-    #[test]
-    fn aac_tags_are_told_apart() {
-        assert_eq!(
-            AudioTag::parse(&[0xaf, 0, 0x11, 0x90]),
-            Ok(AudioTag::AacConfig { offset: 2 })
-        );
-        assert_eq!(
-            AudioTag::parse(&[0xaf, 1, 0x21]),
-            Ok(AudioTag::AacRaw { offset: 2 })
-        );
-        assert_eq!(
-            AudioTag::parse(b"\x91mp4a\x21"),
-            Ok(AudioTag::AacRaw { offset: 5 })
-        );
-        assert_eq!(AudioTag::parse(&[0xaf, 2]), Err(FlvError::PacketType(2)));
-    }
-
-    #[test]
-    fn multitrack_and_messages_without_media_are_recognised() {
-        assert_eq!(VideoTag::parse(&[0x96, 0]), Ok(VideoTag::Multitrack));
-        assert_eq!(AudioTag::parse(&[0x95, 0]), Ok(AudioTag::Multitrack));
-        assert_eq!(VideoTag::parse(&[0x57, 0]), Ok(VideoTag::NoMedia));
-        assert_eq!(VideoTag::parse(&[0x94, 0]), Ok(VideoTag::NoMedia));
-        assert_eq!(AudioTag::parse(b"\x94mp4a"), Ok(AudioTag::NoMedia));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(256))]
-
-        #[test]
-        fn offsets_never_pass_the_end(message in proptest::collection::vec(any::<u8>(), 0..40)) {
-            if let Ok(VideoTag::AvcConfig { offset } | VideoTag::AvcAccessUnit { offset, .. }) =
-                VideoTag::parse(&message)
-            {
-                prop_assert!(offset <= message.len());
-            }
-            if let Ok(AudioTag::AacConfig { offset } | AudioTag::AacRaw { offset }) =
-                AudioTag::parse(&message)
-            {
-                prop_assert!(offset <= message.len());
-            }
-        }
-    }
-}
+mod tests;

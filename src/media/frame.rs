@@ -31,6 +31,32 @@ pub enum Rendition {
     Safe,
 }
 
+/// Set in the numbers of [`Rendition::Safe`] where it is made anew. A number says which rendition
+/// it is of: a packet that is asked for again is never another one under the same number.
+const SAFE_NUMBERS: u64 = 1 << 63;
+
+impl Rendition {
+    /// First frame number and first room sequence number of its frames in a publish. Those of one
+    /// publish and rendition never meet those of another.
+    #[must_use]
+    pub fn first_number(self, epoch: Epoch) -> u64 {
+        match self {
+            Self::Source => epoch.first_number() & !SAFE_NUMBERS,
+            Self::Safe => epoch.first_number() | SAFE_NUMBERS,
+        }
+    }
+
+    /// The rendition whose frames and packets are numbered like this.
+    #[must_use]
+    pub fn of_number(number: u64) -> Self {
+        if number & SAFE_NUMBERS == 0 {
+            Self::Source
+        } else {
+            Self::Safe
+        }
+    }
+}
+
 /// The parameter sets that a keyframe needs, each a NAL unit without start code or length
 /// (14496-10 §7.3.2): every SPS, then every PPS, in the order of their ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,11 +105,17 @@ pub struct AudioFrame {
 pub struct FrameSet {
     /// The track it belongs to.
     pub track: TrackKind,
+    /// Which version of the video it is; of sound always [`Rendition::Source`].
+    pub rendition: Rendition,
+    /// Whether any browser decodes it, together with those before it from its keyframe on: such a
+    /// frame of [`Rendition::Source`] is one of [`Rendition::Safe`] as well.
+    pub safe: bool,
     /// The publish it belongs to.
     pub epoch: Epoch,
-    /// Number of the frame in its room and track: [`Epoch::first_number`], then one more each.
+    /// Number of the frame in its room, track and rendition: [`Rendition::first_number`], then
+    /// one more each.
     pub number: u64,
-    /// Room sequence number of its first packet: [`Epoch::first_number`], then one per packet.
+    /// Room sequence number of its first packet: [`Rendition::first_number`], then one per packet.
     pub first_sequence: u64,
     /// Whether a viewer may begin here (video: an IDR picture; audio: always).
     pub key: bool,
@@ -102,6 +134,10 @@ pub struct FrameSet {
 pub struct FrameSetHead {
     /// See [`FrameSet::track`].
     pub track: TrackKind,
+    /// See [`FrameSet::rendition`].
+    pub rendition: Rendition,
+    /// See [`FrameSet::safe`].
+    pub safe: bool,
     /// See [`FrameSet::epoch`].
     pub epoch: Epoch,
     /// See [`FrameSet::number`].
@@ -133,6 +169,8 @@ impl FrameSet {
         }
         let FrameSetHead {
             track,
+            rendition,
+            safe,
             epoch,
             number,
             first_sequence,
@@ -143,6 +181,8 @@ impl FrameSet {
         } = head;
         Some(Self {
             track,
+            rendition,
+            safe,
             epoch,
             number,
             first_sequence,
@@ -209,6 +249,9 @@ pub struct StreamInfo {
     pub video: Option<String>,
     /// Audio codec as users call it ("AAC-LC 48 kHz stereo"), if there is audio.
     pub audio: Option<String>,
+    /// The publish's tracks beyond the one video and one audio that are played, as users call
+    /// them ("video 1: H.265"), at most 16 (Enhanced RTMP v2, multitrack).
+    pub tracks: Vec<String>,
     /// What the publisher should change, in plain words.
     pub advice: Vec<String>,
 }
@@ -220,6 +263,8 @@ mod tests {
     fn head(first_sequence: u64) -> FrameSetHead {
         FrameSetHead {
             track: TrackKind::Video,
+            rendition: Rendition::Source,
+            safe: true,
             epoch: Epoch(1),
             number: 3,
             first_sequence,
@@ -242,6 +287,18 @@ mod tests {
         assert_eq!(set.packet_index(12), Some(2));
         assert_eq!(set.packet_index(13), None);
         assert_eq!(set.packet_index(9), None);
+    }
+
+    #[test]
+    fn a_number_says_its_rendition() {
+        for epoch in [0, 1, 7_000_000, Epoch::LAST.0].map(Epoch) {
+            for rendition in [Rendition::Source, Rendition::Safe] {
+                let first = rendition.first_number(epoch);
+                assert_eq!(Rendition::of_number(first), rendition);
+                let last = first + u64::from(u32::MAX);
+                assert_eq!(Rendition::of_number(last), rendition);
+            }
+        }
     }
 
     #[test]

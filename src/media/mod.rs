@@ -3,9 +3,14 @@
 //! Plain data and pure parsers; knows nothing of RTMP sessions, rooms or viewers.
 
 pub mod aac;
+pub mod audio_header;
+pub mod av1;
 pub mod avc;
+mod bits;
 pub mod codec;
 pub mod flv;
 pub mod frame;
+pub mod hevc;
+pub mod picture_header;
 pub mod time;
 pub mod verdict;

@@ -160,6 +160,7 @@ counters! {
     CoreCounters {
         viewers: VIEWERS "",
         viewers_connected: VIEWERS_CONNECTED "",
+        viewers_without_video: VIEWERS_WITHOUT_VIDEO "",
         publishers: PUBLISHERS "",
         rooms: ROOMS "",
         rtmp_connections: RTMP_CONNECTIONS "",
@@ -171,12 +172,14 @@ counters! {
         video_frames_refused: FRAMES_REFUSED "kind=\"video\"",
         audio_frames_refused: FRAMES_REFUSED "kind=\"audio\"",
         transcode_drops: TRANSCODE_DROPS "",
+        video_transcode_drops: VIDEO_DROPS "",
         rtp_packets: RTP_PACKETS "",
         rtp_bytes: RTP_BYTES "",
         resends: RESENDS "",
         resend_misses: RESEND_MISSES "",
         nacks: NACKS "",
         plis: PLIS "",
+        media_suppressed: MEDIA_SUPPRESSED "",
         frames_skipped: FRAMES_SKIPPED "",
         datagrams_in: DATAGRAMS_IN "",
         datagrams_forwarded: DATAGRAMS_FORWARDED "",
@@ -203,6 +206,20 @@ counters! {
         packets: TRANSCODE_PACKETS "",
         concealed: TRANSCODE_CONCEALED "",
         reply_drops: TRANSCODE_REPLY_DROPS "",
+    }
+}
+
+counters! {
+    /// What the video transcoder's thread counts.
+    VideoCounters {
+        streams: VIDEO_TRANSCODES "",
+        children: VIDEO_CHILDREN "",
+        restarts: VIDEO_RESTARTS "",
+        failures: VIDEO_FAILURES "",
+        frames_in: VIDEO_FRAMES_IN "",
+        frames_out: VIDEO_FRAMES_OUT "",
+        dropped: VIDEO_DROPPED "",
+        reply_drops: VIDEO_REPLY_DROPS "",
     }
 }
 
@@ -274,7 +291,9 @@ mod tests {
     fn every_metric_that_is_not_the_process_s_has_a_counter() {
         let (core, control) = (CoreCounters::default(), ControlCounters::default());
         let (transcode, webhook) = (TranscodeCounters::default(), WebhookCounters::default());
+        let video = VideoCounters::default();
         let samples = [
+            video.samples(),
             core.samples(),
             control.samples(),
             transcode.samples(),

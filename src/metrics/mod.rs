@@ -6,6 +6,7 @@ pub mod names;
 pub mod prometheus;
 
 pub use counters::{
-    ControlCounters, CoreCounters, Counter, Histogram, TranscodeCounters, WebhookCounters,
+    ControlCounters, CoreCounters, Counter, Histogram, TranscodeCounters, VideoCounters,
+    WebhookCounters,
 };
 pub use prometheus::{Page, ProcessUsage};

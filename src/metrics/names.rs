@@ -65,6 +65,8 @@ metrics! {
         "Viewers' sessions on a core, connected or not.";
     VIEWERS_CONNECTED = Gauge "rtmpeer_viewers_connected":
         "Viewers that media flows to.";
+    VIEWERS_WITHOUT_VIDEO = Counter "rtmpeer_viewers_without_video_total":
+        "Viewers whose player offered no H.264: they got sound only.";
     PUBLISHERS = Gauge "rtmpeer_publishers":
         "RTMP connections that publish.";
     ROOMS = Gauge "rtmpeer_rooms":
@@ -86,6 +88,9 @@ metrics! {
     TRANSCODE_DROPS = Counter "rtmpeer_transcode_dropped_units_total":
         "Audio access units not transcoded because the worker's inbox was full.";
 
+    VIDEO_DROPS = Counter "rtmpeer_video_transcode_refused_frames_total":
+        "Frames not given to the video transcoder because its mailbox was full.";
+
     // -- a core: out --
     RTP_PACKETS = Counter "rtmpeer_rtp_packets_total":
         "RTP packets sent to viewers, resent ones included.";
@@ -99,6 +104,8 @@ metrics! {
         "NACK messages from viewers.";
     PLIS = Counter "rtmpeer_plis_total":
         "PLI and FIR messages from viewers.";
+    MEDIA_SUPPRESSED = Counter "rtmpeer_foreign_media_datagrams_total":
+        "RTP and RTCP that the WebRTC library made beside the server's own, none of which was sent.";
     FRAMES_SKIPPED = Counter "rtmpeer_frames_skipped_total":
         "Frames that a viewer was not sent because it was too far behind.";
     LATENCY = Histogram "rtmpeer_ingest_to_send_seconds":
@@ -139,6 +146,24 @@ metrics! {
         "Audio access units replaced because they could not be decoded.";
     TRANSCODE_REPLY_DROPS = Counter "rtmpeer_transcode_reply_drops_total":
         "Opus packets lost because the core's mailbox was full.";
+
+    // -- video transcoding --
+    VIDEO_TRANSCODES = Gauge "rtmpeer_video_transcodes":
+        "Streams of which the video is transcoded.";
+    VIDEO_CHILDREN = Gauge "rtmpeer_video_transcoder_processes":
+        "Running ffmpeg processes.";
+    VIDEO_RESTARTS = Counter "rtmpeer_video_transcoder_restarts_total":
+        "Transcoders restarted because they ended, hung, or wrote nonsense.";
+    VIDEO_FAILURES = Counter "rtmpeer_video_transcodes_failed_total":
+        "Streams of which the video could not be transcoded.";
+    VIDEO_FRAMES_IN = Counter "rtmpeer_video_transcode_frames_in_total":
+        "Frames given to the video transcoders.";
+    VIDEO_FRAMES_OUT = Counter "rtmpeer_video_transcode_frames_out_total":
+        "Frames that the video transcoders made.";
+    VIDEO_DROPPED = Counter "rtmpeer_video_transcode_dropped_frames_total":
+        "Frames not transcoded because the transcoder was too slow, or no keyframe came before.";
+    VIDEO_REPLY_DROPS = Counter "rtmpeer_video_transcode_reply_drops_total":
+        "Transcoded frames lost because the core's mailbox was full.";
 
     // -- control --
     HTTP_REQUESTS = Counter "rtmpeer_http_requests_total":

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::counters::{
     BUCKETS, ControlCounters, CoreCounters, Histogram, Sample, SampleValue, TranscodeCounters,
-    WebhookCounters,
+    VideoCounters, WebhookCounters,
 };
 use super::names::{self, Metric};
 
@@ -35,6 +35,8 @@ pub struct Page<'a> {
     pub cores: &'a [Arc<CoreCounters>],
     /// Each transcode worker's counters, by its number.
     pub workers: &'a [Arc<TranscodeCounters>],
+    /// The video transcoder's counters.
+    pub video: &'a VideoCounters,
     /// The control thread's counters.
     pub control: &'a ControlCounters,
     /// The webhook thread's counters.
@@ -58,6 +60,7 @@ impl Page<'_> {
         for (number, worker) in self.workers.iter().enumerate() {
             families.samples(&format!("worker=\"{number}\""), &worker.samples());
         }
+        families.samples("", &self.video.samples());
         families.samples("thread=\"control\"", &self.control.samples());
         families.samples("", &self.webhook.samples());
         families.render()
@@ -164,6 +167,7 @@ mod tests {
             },
             cores: &cores,
             workers: &[Arc::new(TranscodeCounters::default())],
+            video: &VideoCounters::default(),
             control: &control,
             webhook: &WebhookCounters::default(),
         }

@@ -1,4 +1,5 @@
-//! The recent frames of one track of a room, in order and without holes.
+//! The recent frames of one track of a room, or of one rendition of its video, in order and without
+//! holes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -121,13 +122,15 @@ impl FrameRing {
 mod tests {
     use super::*;
     use crate::ids::Epoch;
-    use crate::media::frame::{FrameSetHead, TrackKind};
+    use crate::media::frame::{FrameSetHead, Rendition, TrackKind};
     use crate::media::time::MediaTime;
     use std::time::Instant;
 
     fn frame(start: Instant, number: u64, key: bool) -> Arc<FrameSet> {
         let head = FrameSetHead {
             track: TrackKind::Video,
+            rendition: Rendition::of_number(number),
+            safe: true,
             epoch: Epoch(0),
             number,
             first_sequence: number * 2,

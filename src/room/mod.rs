@@ -1,26 +1,55 @@
-//! Fan-out: the recent frames of a room's two tracks, and who has got how far.
+//! Fan-out: the recent frames of a room's sound and of each rendition of its video, and who has
+//! got how far.
 //!
-//! A new viewer, a slow viewer and another core are the same thing: a [`Cursor`] that must begin at
-//! an entry point. No queue per subscriber. A room never knows what a viewer is made of.
+//! A new viewer and a slow viewer are the same thing: a [`Cursor`] that must begin at an entry
+//! point. Another core is a [`Feed`]: a cursor of everything. No queue per subscriber. A room never
+//! knows what a viewer is made of.
+//!
+//! While the video as published is safe, [`Rendition::Safe`] and [`Rendition::Source`] are one and
+//! the same ring; else nothing of the source reaches a cursor that is bound to `Safe`.
 
 mod frame_ring;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use frame_ring::FrameRing;
 
 use crate::ids::Epoch;
-use crate::media::frame::{FrameSet, TrackKind};
+use crate::media::frame::{FrameSet, Rendition, TrackKind};
 
 /// How many frames behind a newer keyframe a subscriber must be to jump to it: less is what one
 /// turn of the loop may bring at once.
 const JUMP_BACKLOG_FRAMES: u64 = 3;
+/// A rendition whose newest frame was received so long before the source's newest is not live any
+/// more: nobody begins with it.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
 
 /// How far one subscriber has got: the number of the next frame of each track, or `None` while
-/// it waits for an entry point.
+/// it waits for an entry point. Bound to one rendition of the video; on its way to another, it
+/// goes on with the first until the other has a new entry point.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
+    rendition: Rendition,
+    moving: Option<Move>,
     video: Option<u64>,
+    audio: Option<u64>,
+    /// Rendition of the last frame taken, if one was.
+    taken: Option<Rendition>,
+}
+
+/// A rendition that a cursor is to be bound to at its first keyframe after number `after`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Move {
+    to: Rendition,
+    after: Option<u64>,
+}
+
+/// How far another core has got with everything there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Feed {
+    source: Option<u64>,
+    safe: Option<u64>,
     audio: Option<u64>,
 }
 
@@ -30,30 +59,51 @@ pub struct Delivery {
     /// The frame.
     pub frame: Arc<FrameSet>,
     /// If this frame begins anew (a join or a jump) with others cached behind it: the newest one.
+    /// If it is the first of another rendition than before: the newest one, or itself.
     pub burst_to: Option<Arc<FrameSet>>,
 }
 
 /// The media of one room on one core.
 #[derive(Debug, Default)]
 pub struct Room {
-    video: FrameRing,
+    source: FrameRing,
+    /// What was made of an unsafe source.
+    safe: FrameRing,
     audio: FrameRing,
+    /// Number of the keyframe from which on the source is safe, if it is now.
+    safe_from: Option<u64>,
     /// The newest publish that is known of. What comes of an older one, from another core, is late.
     epoch: Option<Epoch>,
 }
 
 impl Room {
-    /// Takes a frame in. `false`: it does not continue what the room has, or belongs to a publish
-    /// that another has followed, and is dropped.
+    /// Takes a frame in. `false`: it does not continue what the room has, belongs to a publish
+    /// that another has followed, or is made of a source that needs it no more, and is dropped.
     pub fn push(&mut self, frame: Arc<FrameSet>) -> bool {
         if self.epoch > Some(frame.epoch) {
             return false;
         }
         self.epoch = Some(frame.epoch);
-        match frame.track {
-            TrackKind::Video => self.video.push(frame),
-            TrackKind::Audio => self.audio.push(frame),
+        match (frame.track, frame.rendition) {
+            (TrackKind::Video, Rendition::Source) => self.push_source(frame),
+            (TrackKind::Video, Rendition::Safe) => {
+                self.safe_from.is_none() && self.safe.push(frame)
+            }
+            (TrackKind::Audio, _) => self.audio.push(frame),
         }
+    }
+
+    fn push_source(&mut self, frame: Arc<FrameSet>) -> bool {
+        let (number, key, safe) = (frame.number, frame.key, frame.safe);
+        let taken = self.source.push(frame);
+        if !safe {
+            // Whether it fits or not: no browser decodes what comes from here on.
+            self.safe_from = None;
+        } else if taken && key && self.safe_from.is_none() {
+            self.safe_from = Some(number);
+            self.safe.clear();
+        }
+        taken
     }
 
     /// A publish begins: what came before is not shown as live any more.
@@ -68,25 +118,76 @@ impl Room {
         if self.epoch > Some(epoch) {
             return;
         }
-        self.video.clear();
+        self.source.clear();
         self.audio.clear();
+        self.clear_safe();
+        self.safe_from = None;
     }
 
-    /// The ring of a track, for retransmission.
+    /// Nothing is made of an unsafe source for now: what was is not shown as live any more.
+    pub fn clear_safe(&mut self) {
+        self.safe.clear();
+    }
+
+    /// The packet with a room sequence number of a track, for retransmission: its frame and its
+    /// index in it. Those of all renditions have different numbers.
     #[must_use]
-    pub fn ring(&self, track: TrackKind) -> &FrameRing {
+    pub fn packet(&self, track: TrackKind, sequence: u64) -> Option<(&Arc<FrameSet>, usize)> {
         match track {
-            TrackKind::Video => &self.video,
-            TrackKind::Audio => &self.audio,
+            TrackKind::Video => self.made(Rendition::of_number(sequence)).packet(sequence),
+            TrackKind::Audio => self.audio.packet(sequence),
         }
     }
 
-    /// A cursor for a newcomer: video from the newest keyframe, audio from the live edge.
+    /// Number of the newest frame of the video that a cursor is bound to.
     #[must_use]
-    pub fn join(&self) -> Cursor {
+    pub fn live_edge(&self, cursor: &Cursor) -> Option<u64> {
+        let newest = self.ring(cursor.rendition).newest()?;
+        Some(newest.number)
+    }
+
+    /// Whether a rendition has a keyframe to begin with, now.
+    #[must_use]
+    pub fn has_entry(&self, rendition: Rendition) -> bool {
+        self.entry(rendition).is_some()
+    }
+
+    /// Whether the source of the video is one with [`Rendition::Safe`].
+    #[must_use]
+    pub fn is_source_safe(&self) -> bool {
+        self.safe_from.is_some()
+    }
+
+    /// A cursor for a newcomer: video from the newest keyframe of a rendition, audio from the live
+    /// edge.
+    #[must_use]
+    pub fn join(&self, rendition: Rendition) -> Cursor {
         Cursor {
-            video: None,
+            rendition,
             audio: self.audio.newest().and_then(|f| f.number.checked_add(1)),
+            ..Cursor::default()
+        }
+    }
+
+    /// Makes a cursor begin anew, like a newcomer's.
+    pub fn rejoin(&self, cursor: &mut Cursor) {
+        *cursor = Cursor {
+            taken: cursor.taken,
+            ..self.join(cursor.target())
+        };
+    }
+
+    /// Binds a cursor to another rendition: it moves there at that rendition's next keyframe, and
+    /// goes on as before until then.
+    pub fn rebind(&self, cursor: &mut Cursor, rendition: Rendition) {
+        cursor.moving = None;
+        if self.resolve(rendition) == self.resolve(cursor.rendition) || cursor.video.is_none() {
+            cursor.rendition = rendition;
+        } else {
+            cursor.moving = Some(Move {
+                to: rendition,
+                after: self.ring(rendition).newest_key(),
+            });
         }
     }
 
@@ -98,32 +199,30 @@ impl Room {
     #[must_use]
     pub fn next(&self, cursor: &Cursor, track: TrackKind) -> Option<Delivery> {
         match track {
-            TrackKind::Video => self.next_video(cursor.video),
+            TrackKind::Video => self.next_video(cursor),
             TrackKind::Audio => self.next_audio(cursor.audio),
         }
     }
 
-    fn next_video(&self, next: Option<u64>) -> Option<Delivery> {
-        let newest_key = self.video.newest_key();
-        let lags =
-            |at: u64| newest_key.is_some_and(|key| key >= at.saturating_add(JUMP_BACKLOG_FRAMES));
-        if let Some(number) = next.filter(|&number| !lags(number)) {
-            if let Some(frame) = self.video.get(number) {
-                return Some(Delivery {
-                    frame: Arc::clone(frame),
-                    burst_to: None,
-                });
+    fn next_video(&self, cursor: &Cursor) -> Option<Delivery> {
+        let moving = cursor.moving.filter(|it| {
+            let key = self.entry(it.to);
+            key.is_some_and(|key| it.begins_with(key))
+        });
+        let (rendition, next) = match moving {
+            Some(Move { to, .. }) => (self.resolve(to), None),
+            None => {
+                let rendition = self.resolve(cursor.rendition);
+                (rendition, cursor.video.filter(|&it| self.is_in(cursor, it)))
             }
-            // Either it is not there yet, or a new publish or a hole put its key in front.
-            newest_key.filter(|&key| key > number)?;
+        };
+        let entry = self.entry(rendition);
+        let mut delivery = next_of(self.made(rendition), entry, next)?;
+        if cursor.taken.is_some_and(|taken| taken != rendition) {
+            let itself = || Some(Arc::clone(&delivery.frame));
+            delivery.burst_to = delivery.burst_to.take().or_else(itself);
         }
-        let frame = Arc::clone(self.video.get(newest_key?)?);
-        let burst_to = self
-            .video
-            .newest()
-            .filter(|newest| newest.number > frame.number)
-            .cloned();
-        Some(Delivery { frame, burst_to })
+        Some(delivery)
     }
 
     fn next_audio(&self, next: Option<u64>) -> Option<Delivery> {
@@ -141,14 +240,142 @@ impl Room {
             burst_to: None,
         })
     }
+
+    /// A feed for another core: every rendition from its newest keyframe, audio from the live edge.
+    #[must_use]
+    pub fn feed(&self) -> Feed {
+        Feed {
+            audio: self.join(Rendition::Source).audio,
+            ..Feed::default()
+        }
+    }
+
+    /// The next frame for another core, or `None` when there is nothing (yet). It gets the source
+    /// whether it is safe or not: that tells it whether the renditions are one, for one message a
+    /// frame.
+    pub fn next_for(&self, feed: &mut Feed) -> Option<Arc<FrameSet>> {
+        let source = next_of(&self.source, self.source.newest_key(), feed.source);
+        let next = source
+            .or_else(|| next_of(&self.safe, self.safe.newest_key(), feed.safe))
+            .or_else(|| self.next_audio(feed.audio))?;
+        let frame = next.frame;
+        let after = frame.number.checked_add(1);
+        match (frame.track, frame.rendition) {
+            (TrackKind::Video, Rendition::Source) => feed.source = after,
+            (TrackKind::Video, Rendition::Safe) => feed.safe = after,
+            (TrackKind::Audio, _) => feed.audio = after,
+        }
+        Some(frame)
+    }
+
+    /// Whether a cursor may go on at a number: it is one of its rendition, as that is now.
+    fn is_in(&self, cursor: &Cursor, number: u64) -> bool {
+        let unsafe_before = match cursor.rendition {
+            Rendition::Source => None,
+            Rendition::Safe => self.safe_from,
+        };
+        Rendition::of_number(number) == self.resolve(cursor.rendition)
+            && unsafe_before.is_none_or(|safe_from| number >= safe_from)
+    }
+
+    /// Which rendition's own frames stand for a rendition now.
+    fn resolve(&self, rendition: Rendition) -> Rendition {
+        match rendition {
+            Rendition::Safe if self.safe_from.is_none() => Rendition::Safe,
+            Rendition::Safe | Rendition::Source => Rendition::Source,
+        }
+    }
+
+    /// The frames of a rendition's own.
+    fn made(&self, rendition: Rendition) -> &FrameRing {
+        match rendition {
+            Rendition::Source => &self.source,
+            Rendition::Safe => &self.safe,
+        }
+    }
+
+    fn ring(&self, rendition: Rendition) -> &FrameRing {
+        self.made(self.resolve(rendition))
+    }
+
+    /// Number of the keyframe to begin a rendition with.
+    fn entry(&self, rendition: Rendition) -> Option<u64> {
+        let ring = self.ring(rendition);
+        let (key, newest) = (ring.newest_key()?, ring.newest()?);
+        let published = match self.resolve(rendition) {
+            Rendition::Source => None,
+            // Of another codec than H.264 nothing is kept.
+            Rendition::Safe => self.source.newest().or(self.audio.newest()),
+        };
+        let behind = published.map_or(Duration::ZERO, |it| {
+            it.received.saturating_duration_since(newest.received)
+        });
+        (behind <= BEHIND_MAX).then_some(key)
+    }
+}
+
+/// The next frame of a ring for one who has got all before `next`.
+fn next_of(ring: &FrameRing, entry: Option<u64>, next: Option<u64>) -> Option<Delivery> {
+    let lags = |at: u64| entry.is_some_and(|key| key >= at.saturating_add(JUMP_BACKLOG_FRAMES));
+    if let Some(number) = next.filter(|&number| !lags(number)) {
+        if let Some(frame) = ring.get(number) {
+            return Some(Delivery {
+                frame: Arc::clone(frame),
+                burst_to: None,
+            });
+        }
+        // Either it is not there yet, or a new publish or a hole put its key in front.
+        entry.filter(|&key| key > number)?;
+    }
+    let frame = Arc::clone(ring.get(entry?)?);
+    let burst_to = ring
+        .newest()
+        .filter(|newest| newest.number > frame.number)
+        .cloned();
+    Some(Delivery { frame, burst_to })
+}
+
+impl Move {
+    fn begins_with(self, key: u64) -> bool {
+        let here = |after: &u64| Rendition::of_number(*after) == Rendition::of_number(key);
+        self.after.filter(here).is_none_or(|after| key > after)
+    }
+
+    /// Whether a frame that was taken is the one to move at.
+    fn is_at(self, frame: &FrameSet) -> bool {
+        let is_its = match self.to {
+            Rendition::Source => frame.rendition == Rendition::Source,
+            Rendition::Safe => frame.safe,
+        };
+        is_its && frame.key && self.begins_with(frame.number)
+    }
 }
 
 impl Cursor {
+    /// The rendition it is bound to.
+    #[must_use]
+    pub fn rendition(&self) -> Rendition {
+        self.rendition
+    }
+
+    /// The rendition it is bound to, or on its way to.
+    #[must_use]
+    pub fn target(&self) -> Rendition {
+        self.moving.map_or(self.rendition, |it| it.to)
+    }
+
     /// Marks a frame as taken.
     pub fn advance(&mut self, frame: &FrameSet) {
         let next = frame.number.checked_add(1);
         match frame.track {
-            TrackKind::Video => self.video = next,
+            TrackKind::Video => {
+                self.video = next;
+                self.taken = Some(frame.rendition);
+                if let Some(moving) = self.moving.filter(|it| it.is_at(frame)) {
+                    self.rendition = moving.to;
+                    self.moving = None;
+                }
+            }
             TrackKind::Audio => self.audio = next,
         }
     }
@@ -160,132 +387,4 @@ impl Cursor {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::media::frame::FrameSetHead;
-    use crate::media::time::MediaTime;
-    use std::time::Instant;
-
-    fn frame(track: TrackKind, number: u64, key: bool) -> Arc<FrameSet> {
-        let head = FrameSetHead {
-            track,
-            epoch: Epoch(u32::try_from(number >> 32).unwrap()),
-            number,
-            first_sequence: number,
-            key,
-            disposable: false,
-            pts: MediaTime::ZERO,
-            #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-            received: Instant::now(),
-        };
-        Arc::new(FrameSet::new(head, vec![1], vec![1]).unwrap())
-    }
-
-    fn drain(room: &Room, cursor: &mut Cursor, track: TrackKind) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        while let Some(delivery) = room.next(cursor, track) {
-            cursor.advance(&delivery.frame);
-            numbers.push(delivery.frame.number);
-        }
-        numbers
-    }
-
-    #[test]
-    fn viewer_joining_mid_gop_starts_at_keyframe() {
-        let mut room = Room::default();
-        for number in 0..5 {
-            room.push(frame(TrackKind::Video, number, number == 0 || number == 2));
-        }
-        let mut cursor = room.join();
-        let first = room.next(&cursor, TrackKind::Video).unwrap();
-        assert_eq!(first.frame.number, 2);
-        assert_eq!(first.burst_to.unwrap().number, 4);
-        assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [2, 3, 4]);
-        room.push(frame(TrackKind::Video, 5, false));
-        assert!(
-            room.next(&cursor, TrackKind::Video)
-                .unwrap()
-                .burst_to
-                .is_none()
-        );
-    }
-
-    #[test]
-    fn viewer_before_the_publisher_waits_and_gets_the_first_key() {
-        let mut room = Room::default();
-        let mut cursor = room.join();
-        assert!(room.next(&cursor, TrackKind::Video).is_none());
-        room.push(frame(TrackKind::Video, 0, true));
-        room.push(frame(TrackKind::Audio, 0, true));
-        assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [0]);
-        assert_eq!(drain(&room, &mut cursor, TrackKind::Audio), [0]);
-    }
-
-    #[test]
-    fn audio_starts_at_the_live_edge() {
-        let mut room = Room::default();
-        for number in 0..10 {
-            room.push(frame(TrackKind::Audio, number, true));
-        }
-        let mut cursor = room.join();
-        assert!(room.next(&cursor, TrackKind::Audio).is_none());
-        room.push(frame(TrackKind::Audio, 10, true));
-        assert_eq!(drain(&room, &mut cursor, TrackKind::Audio), [10]);
-    }
-
-    #[test]
-    fn viewer_left_behind_jumps_to_the_newest_key() {
-        let mut room = Room::default();
-        room.push(frame(TrackKind::Video, 0, true));
-        let mut cursor = room.join();
-        drain(&room, &mut cursor, TrackKind::Video);
-        for number in 1..20 {
-            room.push(frame(TrackKind::Video, number, number == 15));
-        }
-        assert_eq!(
-            drain(&room, &mut cursor, TrackKind::Video),
-            [15, 16, 17, 18, 19]
-        );
-    }
-
-    #[test]
-    fn viewer_two_frames_behind_a_key_gets_them_all() {
-        let mut room = Room::default();
-        room.push(frame(TrackKind::Video, 0, true));
-        let mut cursor = room.join();
-        drain(&room, &mut cursor, TrackKind::Video);
-        for number in 1..4 {
-            room.push(frame(TrackKind::Video, number, number == 3));
-        }
-        assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [1, 2, 3]);
-    }
-
-    #[test]
-    fn next_publish_goes_on_at_its_first_key() {
-        let mut room = Room::default();
-        room.push(frame(TrackKind::Video, 0, true));
-        room.push(frame(TrackKind::Audio, 0, true));
-        let mut cursor = room.join();
-        drain(&room, &mut cursor, TrackKind::Video);
-        room.end(Epoch(0));
-        assert!(room.next(&cursor, TrackKind::Video).is_none());
-        let start = Epoch(1).first_number();
-        room.push(frame(TrackKind::Video, start, true));
-        room.push(frame(TrackKind::Audio, start, true));
-        assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [start]);
-        assert_eq!(drain(&room, &mut cursor, TrackKind::Audio), [start]);
-    }
-
-    #[test]
-    fn what_is_late_of_an_older_publish_changes_nothing() {
-        let mut room = Room::default();
-        room.push(frame(TrackKind::Video, 0, true));
-        let start = Epoch(1).first_number();
-        room.begin(Epoch(1));
-        assert!(!room.push(frame(TrackKind::Video, 1, true)));
-        room.push(frame(TrackKind::Video, start, true));
-        room.end(Epoch(0));
-        let mut cursor = room.join();
-        assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [start]);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::amf0::{self, Amf0Value};
 use super::chunk::Admission;
+use super::enhanced;
 use super::error::RtmpError;
 use super::event::{ConnectInfo, Rejection, RtmpEvent};
 use super::metadata::plain_text;
@@ -18,8 +19,6 @@ use crate::limits::RTMP_MESSAGE_STREAMS_MAX;
 const SERVER_VERSION: &str = "FMS/3,5,7,7009";
 /// `capabilities` of a Flash Media Server of that version.
 const CAPABILITIES: f64 = 31.0;
-/// Most codecs kept of Enhanced RTMP's `fourCcList`; eight are defined.
-const FOUR_CC_COUNT_MAX: usize = 32;
 
 const NO_KEY: &str = "There is no stream key. Enter a room name as the stream key in the encoder, or publish to rtmp://HOST/live/ROOM.";
 const NO_PLAY: &str = "This server takes RTMP in and plays over WebRTC. Open http://HOST:8889/ROOM in a browser instead.";
@@ -123,7 +122,8 @@ impl RtmpSession {
             info: ConnectInfo {
                 tc_url: Secret::new(tc_url.to_owned()),
                 flash_ver: plain_text(text("flashVer")),
-                four_cc_list: four_cc_list(&command.object),
+                four_cc_list: enhanced::four_cc_list(&command.object),
+                caps_ex: enhanced::caps_ex(&command.object),
             },
             streams: Vec::new(),
             next_stream: 1,
@@ -131,10 +131,11 @@ impl RtmpSession {
         for message in self.replies.begin() {
             self.transmit(message);
         }
-        let server = Amf0Value::Object(vec![
+        let mut server = vec![
             ("fmsVer".into(), Amf0Value::String(SERVER_VERSION.into())),
             ("capabilities".into(), Amf0Value::Number(CAPABILITIES)),
-        ]);
+        ];
+        server.extend(enhanced::properties(&command.object));
         // AMF0 whatever was asked for: we speak no AMF3.
         let encoding = ("objectEncoding".into(), Amf0Value::Number(0.0));
         let information = status(
@@ -143,7 +144,7 @@ impl RtmpSession {
             "Connection succeeded.",
             vec![encoding],
         );
-        let values = vec![server, information];
+        let values = vec![Amf0Value::Object(server), information];
         let result = self
             .replies
             .command(0, "_result", command.transaction, values);
@@ -248,17 +249,4 @@ impl RtmpSession {
         let message = self.replies.command(0, name, 0.0, values);
         self.transmit(message);
     }
-}
-
-/// FourCCs of `fourCcList`, and the names in `videoFourCcInfoMap`.
-fn four_cc_list(object: &Amf0Value) -> Vec<String> {
-    let mut all = Vec::new();
-    if let Some(Amf0Value::Array(values)) = object.property("fourCcList") {
-        all.extend(values.iter().filter_map(Amf0Value::as_str).map(plain_text));
-    }
-    if let Some(Amf0Value::Object(map)) = object.property("videoFourCcInfoMap") {
-        all.extend(map.iter().map(|(name, _)| plain_text(name)));
-    }
-    all.truncate(FOUR_CC_COUNT_MAX);
-    all
 }

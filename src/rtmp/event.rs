@@ -63,9 +63,12 @@ pub struct ConnectInfo {
     pub tc_url: Secret,
     /// Its name and version (`flashVer`), at most 128 characters, none of them control.
     pub flash_ver: String,
-    /// Codecs it can send beyond the classic ones (Enhanced RTMP v2, `fourCcList` and
-    /// `videoFourCcInfoMap`), at most 32.
+    /// Codecs it can send beyond the classic ones (Enhanced RTMP v2, `fourCcList`,
+    /// `videoFourCcInfoMap` and `audioFourCcInfoMap`), at most 32; "*" means any.
     pub four_cc_list: Vec<String>,
+    /// What else it can do (Enhanced RTMP v2, `capsEx`): 1 reconnect, 2 multitrack, 4 ModEx,
+    /// 8 nanoseconds.
+    pub caps_ex: u32,
 }
 
 /// Why a session is over.

@@ -8,6 +8,7 @@ mod aggregate;
 pub mod amf0;
 pub mod chunk;
 mod command;
+mod enhanced;
 mod error;
 mod event;
 mod flow;

@@ -60,6 +60,9 @@ fn connect_is_answered_with_windows_chunk_size_and_success_in_amf0() {
     let encoding = values[1].property("objectEncoding");
     assert_eq!(encoding, Some(&Amf0Value::Number(0.0)));
     assert!(values[0].property("fmsVer").is_some());
+    let flags = |map, name| values[0].property(map)?.property(name)?.as_number();
+    assert_eq!(flags("videoFourCcInfoMap", "hvc1"), Some(1.0));
+    assert_eq!(flags("audioFourCcInfoMap", "Opus"), Some(1.0));
     assert_eq!(peer.close_reason(), None);
 }
 

@@ -21,12 +21,14 @@ pub struct Placement {
 /// # Errors
 /// When a listed CPU is not in the mask, in words.
 pub fn choose_cpus(cores: &Cores) -> Result<Placement, String> {
-    let allowed: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|cpu| cpu.id)
-        .collect();
-    place(cores, &allowed)
+    place(cores, &allowed_cpus())
+}
+
+/// The CPUs that the calling thread may run on; empty where the system does not tell.
+#[must_use]
+pub fn allowed_cpus() -> Vec<usize> {
+    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    cpus.into_iter().map(|cpu| cpu.id).collect()
 }
 
 fn place(cores: &Cores, allowed: &[usize]) -> Result<Placement, String> {

@@ -9,19 +9,22 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::core_loop::CoreMail;
 use super::http_conn::{HttpConn, READ_BYTES};
 use super::mailbox::{Doorbell, Mailbox, Postbox};
+use super::tls_files::TlsKeeper;
 use super::watchdog::{Heartbeat, Watchdog};
 use super::{clock, process};
 use crate::control::{Control, ControlOutput};
 use crate::ids::ConnId;
 use crate::limits::{DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, MESSAGES_PER_TURN};
 use crate::messages::ControlMsg;
-use crate::metrics::{ControlCounters, CoreCounters, Page, TranscodeCounters, WebhookCounters};
+use crate::metrics::{
+    ControlCounters, CoreCounters, Page, TranscodeCounters, VideoCounters, WebhookCounters,
+};
 use crate::webhook::WebhookEvent;
 
 const DOORBELL: Token = super::core_loop::DOORBELL;
@@ -29,6 +32,7 @@ const SIGNALS: Token = Token(1);
 const RTMP: Token = Token(2);
 const HTTP: Token = Token(3);
 const METRICS: Token = Token(4);
+const RTMPS: Token = Token(5);
 /// Tokens of connections begin here; a connection's id is added.
 const FIRST_CONNECTION: u64 = 16;
 /// Events taken from one poll.
@@ -52,6 +56,8 @@ pub enum ControlMail {
 pub struct Listeners {
     /// For publishers.
     pub rtmp: TcpListener,
+    /// For publishers that speak TLS.
+    pub rtmps: Option<TcpListener>,
     /// For viewers.
     pub http: TcpListener,
     /// For the operator.
@@ -65,6 +71,8 @@ pub struct AllCounters {
     pub cores: Vec<Arc<CoreCounters>>,
     /// Each transcode worker's.
     pub workers: Vec<Arc<TranscodeCounters>>,
+    /// The video transcoder's.
+    pub video: Arc<VideoCounters>,
     /// The webhook thread's.
     pub webhook: Arc<WebhookCounters>,
 }
@@ -76,6 +84,7 @@ impl AllCounters {
             process: process::usage(),
             cores: &self.cores,
             workers: &self.workers,
+            video: &self.video,
             control,
             webhook: &self.webhook,
         };
@@ -106,7 +115,11 @@ pub struct ControlLoopConfig {
     pub heartbeat: Heartbeat,
     /// The service manager.
     pub watchdog: Watchdog,
-    /// Whether SIGTERM and SIGINT stop this loop.
+    /// The certificate, if there is one.
+    pub tls: Option<TlsKeeper>,
+    /// Whether viewers must speak TLS.
+    pub https: bool,
+    /// Whether SIGTERM and SIGINT stop this loop, and SIGHUP reads the certificate anew.
     pub handle_signals: bool,
 }
 
@@ -136,11 +149,14 @@ impl ControlLoop {
         let registry = config.poll.registry();
         let listeners = &mut config.listeners;
         registry.register(&mut listeners.rtmp, RTMP, Interest::READABLE)?;
+        if let Some(rtmps) = &mut listeners.rtmps {
+            registry.register(rtmps, RTMPS, Interest::READABLE)?;
+        }
         registry.register(&mut listeners.http, HTTP, Interest::READABLE)?;
         registry.register(&mut listeners.metrics, METRICS, Interest::READABLE)?;
         let mut signals = None;
         if config.handle_signals {
-            let mut source = Signals::new([SIGTERM, SIGINT])?;
+            let mut source = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
             registry.register(&mut source, SIGNALS, Interest::READABLE)?;
             signals = Some(source);
         }
@@ -151,7 +167,7 @@ impl ControlLoop {
             next_connection: 0,
             mail_waits: true,
             signals,
-            accepting: BTreeSet::from([RTMP, HTTP, METRICS]),
+            accepting: BTreeSet::from([RTMP, RTMPS, HTTP, METRICS]),
             accept_again: None,
             stop_by: None,
             signals_seen: 0,
@@ -180,6 +196,9 @@ impl ControlLoop {
             self.accept(now);
             self.take_mail(now);
             self.io.control.handle_timeout(now);
+            if let Some(tls) = &mut self.io.tls {
+                tls.look(now);
+            }
             for id in std::mem::take(&mut self.active) {
                 self.turn_connection(id, now);
             }
@@ -205,7 +224,11 @@ impl ControlLoop {
         if let Some(tick) = self.io.watchdog.tick(now) {
             deadline = deadline.min(tick);
         }
-        for at in [self.accept_again, self.stop_by].into_iter().flatten() {
+        let look = self.io.tls.as_ref().map(TlsKeeper::next_look);
+        for at in [self.accept_again, self.stop_by, look]
+            .into_iter()
+            .flatten()
+        {
             deadline = deadline.min(at);
         }
         // Connections are few and slow compared with viewers: a scan is cheap.
@@ -223,7 +246,7 @@ impl ControlLoop {
         match token {
             DOORBELL => self.mail_waits = true,
             SIGNALS => self.take_signals(now),
-            RTMP | HTTP | METRICS => {
+            RTMP | RTMPS | HTTP | METRICS => {
                 self.accepting.insert(token);
             }
             Token(number) => {
@@ -238,8 +261,15 @@ impl ControlLoop {
         let Some(signals) = &mut self.signals else {
             return;
         };
-        let count = signals.pending().count();
-        for _ in 0..count {
+        let pending: Vec<_> = signals.pending().collect();
+        for signal in pending {
+            if signal == SIGHUP {
+                match &mut self.io.tls {
+                    Some(tls) => tls.reload(now),
+                    None => log::info!("there is no certificate to read anew"),
+                }
+                continue;
+            }
             self.signals_seen += 1;
             self.begin_stop(now);
         }
@@ -271,10 +301,12 @@ impl ControlLoop {
                     break;
                 }
                 let listener = match token {
-                    RTMP => &self.io.listeners.rtmp,
-                    HTTP => &self.io.listeners.http,
-                    _ => &self.io.listeners.metrics,
+                    RTMP => Some(&self.io.listeners.rtmp),
+                    RTMPS => self.io.listeners.rtmps.as_ref(),
+                    HTTP => Some(&self.io.listeners.http),
+                    _ => Some(&self.io.listeners.metrics),
                 };
+                let Some(listener) = listener else { break };
                 match listener.accept() {
                     Ok((stream, peer)) => self.accepted(token, stream, peer, now),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -292,7 +324,13 @@ impl ControlLoop {
 
     fn accepted(&mut self, token: Token, stream: TcpStream, peer: SocketAddr, now: Instant) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        if token == RTMP {
+        let tls = self.io.tls.as_ref();
+        let tls = match token {
+            RTMPS => tls.map(TlsKeeper::rtmps),
+            HTTP if self.io.https => tls.map(TlsKeeper::https),
+            _ => None,
+        };
+        if token == RTMP || token == RTMPS {
             let Some((core, publisher)) = self.io.control.place_publisher(peer) else {
                 log::debug!("publisher refused: too many connections peer={peer}");
                 return;
@@ -300,6 +338,7 @@ impl ControlLoop {
             let mail = CoreMail::Accepted {
                 publisher,
                 stream,
+                tls,
                 peer,
             };
             let posted = self
@@ -320,9 +359,9 @@ impl ControlLoop {
         let id = ConnId(self.next_connection);
         self.next_connection += 1;
         let number = usize::try_from(id.0 + FIRST_CONNECTION).unwrap_or(usize::MAX);
-        let registry = self.io.poll.registry();
+        let place = (self.io.poll.registry(), Token(number));
         let of_metrics = token == METRICS;
-        match HttpConn::register(stream, peer, of_metrics, registry, Token(number), now) {
+        match HttpConn::register(stream, tls, peer, of_metrics, place, now) {
             Ok(connection) => {
                 self.connections.insert(id, connection);
                 self.active.insert(id);

@@ -1,7 +1,7 @@
 //! One core's poll loop: publishers' sockets, the UDP socket, the mailboxes, and the engine.
 //!
-//! A turn: wait → read the clock once → mail → sockets → due timers → drain outputs. Each step has
-//! a budget, so no source starves another.
+//! A turn: wait → read the clock once → mail → sockets → due timers → drain outputs → handshakes.
+//! Each step has a budget, so no source starves another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,15 +12,18 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
 
+use super::handshakes::Handshakes;
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tcp_conn::{ReadOutcome, TcpConn};
+use super::tls::TlsTerms;
 use super::udp_socket::UdpSocket;
+use super::video_loop::VideoMail;
 use super::watchdog::Heartbeat;
 use super::{clock, control_loop::ControlMail};
 use crate::engine::{Engine, EngineOutput};
 use crate::ids::{CoreId, PublisherId};
 use crate::limits::{MESSAGES_PER_TURN, RTMP_READ_BYTES_PER_TURN, TURN_MAX};
-use crate::messages::{CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply};
+use crate::messages::{CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply, VideoMsg, VideoReply};
 use crate::metrics::CoreCounters;
 
 /// Token of the doorbell.
@@ -50,11 +53,15 @@ pub enum CoreMail {
         publisher: PublisherId,
         /// The socket.
         stream: TcpStream,
+        /// How it speaks TLS, if it does.
+        tls: Option<TlsTerms>,
         /// Who it is.
         peer: SocketAddr,
     },
     /// What a transcode worker made.
     Transcoded(TranscodeReply),
+    /// What the video transcoder made, or says.
+    VideoTranscoded(VideoReply),
     /// End the loop.
     Stop,
 }
@@ -84,6 +91,8 @@ pub struct CoreLoopConfig {
     pub media_to: Vec<Postbox<MediaMsg>>,
     /// The way to every transcode worker.
     pub transcoders: Vec<Postbox<TranscodeMsg>>,
+    /// The way to the video transcoder.
+    pub video: Postbox<VideoMail>,
     /// Where it counts.
     pub counters: Arc<CoreCounters>,
     /// Its sign of life.
@@ -102,17 +111,23 @@ pub struct CoreLoop {
     held: BTreeSet<PublisherId>,
     socket_readable: bool,
     mail_waits: bool,
+    handshakes: Handshakes,
     buffer: Vec<u8>,
     /// The kernel takes no more datagrams: since when, and how many trains of the engine's batch
     /// it has.
     blocked: Option<(Instant, usize)>,
+    /// Whether the poll tells when the socket takes more.
+    watches_writable: bool,
     /// Cores and control that were sent something in this turn.
     rung: Rung,
+    /// Publishers of which a frame did not reach the video transcoder: the next is a keyframe.
+    video_torn: BTreeSet<PublisherId>,
 }
 
 #[derive(Debug, Default)]
 struct Rung {
     control: bool,
+    video: bool,
     cores: BTreeSet<CoreId>,
 }
 
@@ -130,9 +145,12 @@ impl CoreLoop {
             held: BTreeSet::new(),
             socket_readable: true,
             mail_waits: true,
+            handshakes: Handshakes::default(),
             buffer: vec![0; READ_BYTES],
             blocked: None,
+            watches_writable: false,
             rung: Rung::default(),
+            video_torn: BTreeSet::new(),
         })
     }
 
@@ -153,19 +171,28 @@ impl CoreLoop {
             for event in &events {
                 self.note(event.token(), event.is_readable(), now);
             }
+            self.handshakes.begin_turn();
             if !self.take_mail(now) {
                 return;
             }
             self.read_sockets(now);
             self.io.engine.handle_timeout(now);
             deadline = self.drain(now);
+            if self.handshakes.wait() {
+                // After the media, which does not wait for them.
+                self.shake_hands(now);
+                deadline = self.drain(now);
+            }
             self.release_held();
             self.count_turn(now);
         }
     }
 
     fn timeout(&self, deadline: Instant) -> Duration {
-        let work_left = self.mail_waits || self.socket_readable || !self.readable.is_empty();
+        let work_left = self.mail_waits
+            || self.socket_readable
+            || self.handshakes.wait()
+            || !self.readable.is_empty();
         if work_left {
             return Duration::ZERO;
         }
@@ -199,37 +226,52 @@ impl CoreLoop {
         }
         self.io.doorbell.silence();
         for _ in 0..MESSAGES_PER_TURN {
-            match self.io.mailbox.take() {
-                Some(CoreMail::Message(message)) => self.io.engine.handle_message(message, now),
-                Some(CoreMail::Accepted {
-                    publisher,
-                    stream,
-                    peer,
-                }) => {
-                    self.accept(publisher, stream, peer, now);
-                }
-                Some(CoreMail::Transcoded(reply)) => self.io.engine.handle_transcoded(reply, now),
-                Some(CoreMail::Stop) => return false,
-                None => break,
-            }
-        }
-        for _ in 0..MESSAGES_PER_TURN {
             let Some(message) = self.io.media.take() else {
                 break;
             };
             self.io.engine.handle_media(message);
         }
+        for _ in 0..MESSAGES_PER_TURN {
+            if !self.handshakes.takes_mail() {
+                break;
+            }
+            let Some(mail) = self.io.mailbox.take() else {
+                break;
+            };
+            self.handshakes.count(&mail);
+            match mail {
+                CoreMail::Message(message) => self.io.engine.handle_message(message, now),
+                CoreMail::Accepted {
+                    publisher,
+                    stream,
+                    tls,
+                    peer,
+                } => {
+                    self.accept(publisher, (stream, tls), peer, now);
+                }
+                CoreMail::Transcoded(reply) => self.io.engine.handle_transcoded(reply, now),
+                CoreMail::VideoTranscoded(reply) => self.io.engine.handle_video_reply(reply, now),
+                CoreMail::Stop => return false,
+            }
+        }
         self.mail_waits = !self.io.mailbox.is_empty() || !self.io.media.is_empty();
         true
     }
 
-    fn accept(&mut self, id: PublisherId, stream: TcpStream, peer: SocketAddr, now: Instant) {
+    fn accept(
+        &mut self,
+        id: PublisherId,
+        (stream, tls): (TcpStream, Option<TlsTerms>),
+        peer: SocketAddr,
+        now: Instant,
+    ) {
         self.io.engine.add_publisher(id, peer, now);
         let token = usize::try_from(id.0)
             .ok()
             .and_then(|id| id.checked_add(FIRST_PUBLISHER));
         let registry = self.io.poll.registry();
-        let registered = token.and_then(|id| TcpConn::register(stream, registry, Token(id)).ok());
+        let registered =
+            token.and_then(|id| TcpConn::register(stream, tls, registry, Token(id)).ok());
         match registered {
             Some(connection) => {
                 self.connections.insert(id, connection);
@@ -242,8 +284,12 @@ impl CoreLoop {
     fn read_sockets(&mut self, now: Instant) {
         if self.socket_readable {
             let (socket, engine) = (&mut self.io.socket, &mut self.io.engine);
-            self.socket_readable =
-                socket.receive(|from, to, bytes| engine.handle_datagram(from, to, bytes, now));
+            let handshakes = &mut self.handshakes;
+            self.socket_readable = socket.receive(|from, to, bytes| {
+                if !handshakes.keep(from, to, bytes) {
+                    engine.handle_datagram(from, to, bytes, now);
+                }
+            });
         }
         for publisher in std::mem::take(&mut self.readable) {
             if self.io.engine.is_held(publisher) {
@@ -263,6 +309,13 @@ impl CoreLoop {
                 false => &mut self.readable,
             };
             set.insert(publisher);
+        }
+    }
+
+    /// Does this turn's share of the DTLS that waits.
+    fn shake_hands(&mut self, now: Instant) {
+        while let Some((from, to, datagram)) = self.handshakes.next() {
+            self.io.engine.handle_datagram(from, to, &datagram, now);
         }
     }
 
@@ -332,6 +385,7 @@ impl CoreLoop {
                 EngineOutput::Transcode { publisher, message } => {
                     self.post_transcode(publisher, message);
                 }
+                EngineOutput::TranscodeVideo { message } => self.post_video(message),
                 EngineOutput::Timeout(deadline) => break deadline,
             }
         };
@@ -347,13 +401,24 @@ impl CoreLoop {
         let left = self.io.engine.batch().len().saturating_sub(outcome.trains);
         if left > 0 {
             if now.saturating_duration_since(since) < BLOCKED_MAX {
+                self.watch_writable(true);
                 self.blocked = Some((since, outcome.trains));
                 return false;
             }
             self.io.counters.send_blocked.add_len(left);
         }
+        self.watch_writable(false);
         self.io.engine.batch_sent(clock::now());
         true
+    }
+
+    /// A failure costs [`BLOCKED_RETRY`] at most.
+    fn watch_writable(&mut self, watch: bool) {
+        if self.watches_writable != watch {
+            let registry = self.io.poll.registry();
+            let watching = self.io.socket.watch_writable(registry, UDP, watch);
+            self.watches_writable = watching.is_ok() && watch;
+        }
     }
 
     fn post_core(&mut self, to: CoreId, message: CoreMsg) {
@@ -401,7 +466,44 @@ impl CoreLoop {
         }
     }
 
+    fn post_video(&mut self, message: VideoMsg) {
+        let lost = match &message {
+            VideoMsg::Frame {
+                publisher, frame, ..
+            } => {
+                let publisher = *publisher;
+                let torn = self.video_torn.contains(&publisher) && !frame.key;
+                let mail = VideoMail::Message(message);
+                let lost = torn || self.io.video.put_if_roomy(mail).is_err();
+                // What follows a lost frame refers to it.
+                if lost {
+                    self.video_torn.insert(publisher);
+                } else {
+                    self.video_torn.remove(&publisher);
+                }
+                lost
+            }
+            VideoMsg::Open { publisher, .. }
+            | VideoMsg::Configure { publisher, .. }
+            | VideoMsg::Close { publisher } => {
+                self.video_torn.remove(publisher);
+                self.io.video.put(VideoMail::Message(message)).is_err()
+            }
+            VideoMsg::Keyframe { .. } => {
+                let mail = VideoMail::Message(message);
+                self.io.video.put_if_roomy(mail).is_err()
+            }
+        };
+        if lost {
+            self.io.counters.video_transcode_drops.inc();
+        }
+        self.rung.video = true;
+    }
+
     fn ring(&mut self) {
+        if std::mem::take(&mut self.rung.video) {
+            self.io.video.ring();
+        }
         if std::mem::take(&mut self.rung.control) {
             self.io.control.ring();
         }

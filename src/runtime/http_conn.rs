@@ -8,6 +8,8 @@ use mio::net::TcpStream;
 use mio::{Registry, Token};
 
 use super::tcp_conn::{ReadOutcome, TcpConn};
+use super::tls::TlsTerms;
+use crate::limits::TLS_HANDSHAKE_DEADLINE;
 use crate::metrics::prometheus::CONTENT_TYPE;
 use crate::signalling::{
     ClientMessage, HttpOutput, HttpRequest, HttpResponse, HttpSession, ServerMessage,
@@ -55,6 +57,8 @@ pub(super) struct HttpConn {
     of_metrics: bool,
     speaks: Speaks,
     deadline: Instant,
+    /// When TLS must have shaken hands.
+    open_by: Instant,
     /// The peer closed its side, or the connection broke.
     gone: bool,
     /// The session is over: close when the peer does, or then.
@@ -66,13 +70,13 @@ pub(super) struct HttpConn {
 impl HttpConn {
     pub(super) fn register(
         stream: TcpStream,
+        tls: Option<TlsTerms>,
         peer: SocketAddr,
         of_metrics: bool,
-        registry: &Registry,
-        token: Token,
+        (registry, token): (&Registry, Token),
         now: Instant,
     ) -> io::Result<Self> {
-        let tcp = TcpConn::register(stream, registry, token)?;
+        let tcp = TcpConn::register(stream, tls, registry, token)?;
         let speaks = Speaks::Http(HttpSession::new(now));
         Ok(Self {
             tcp,
@@ -80,6 +84,7 @@ impl HttpConn {
             of_metrics,
             speaks,
             deadline: now,
+            open_by: now + TLS_HANDSHAKE_DEADLINE,
             gone: false,
             linger_until: None,
             said_all: false,
@@ -116,7 +121,7 @@ impl HttpConn {
         if let Speaks::WebSocket(session) = &mut self.speaks {
             session.handle_backlog(self.tcp.unwritten_bytes());
         }
-        let over = self.linger(now);
+        let over = self.linger(now) || self.is_slow_to_open(now);
         TurnOutcome {
             open: usable && !over && !self.gone,
             more,
@@ -135,6 +140,19 @@ impl HttpConn {
         }
         self.deadline = until;
         now >= until
+    }
+
+    /// Whether TLS took too long to shake hands.
+    fn is_slow_to_open(&mut self, now: Instant) -> bool {
+        if self.tcp.is_open() {
+            return false;
+        }
+        self.deadline = self.deadline.min(self.open_by);
+        if now < self.open_by {
+            return false;
+        }
+        log::debug!("TLS handshake takes too long peer={}", self.peer);
+        true
     }
 
     fn read(&mut self, buffer: &mut [u8], now: Instant) -> bool {

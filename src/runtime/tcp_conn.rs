@@ -1,4 +1,5 @@
-//! A TCP connection in a poll loop: non-blocking, edge-triggered, with a bounded write queue.
+//! A TCP connection in a poll loop, plain or TLS: non-blocking, edge-triggered, with a bounded write
+//! queue. Whoever uses it sees plain bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
@@ -7,6 +8,8 @@ use std::net::Shutdown;
 use bytes::{Buf, Bytes};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+
+use super::tls::{HANDSHAKE_RECORD, TlsLayer, TlsTerms, Written};
 
 /// Bytes that wait for a peer that does not read; beyond, it is cut off.
 pub(super) const WRITE_BYTES_MAX: usize = 512 * 1_024;
@@ -31,29 +34,39 @@ pub(super) enum ReadOutcome {
 #[derive(Debug)]
 pub(super) struct TcpConn {
     stream: TcpStream,
+    tls: Option<Box<TlsLayer>>,
     unwritten: VecDeque<Bytes>,
     unwritten_bytes: usize,
+    /// Something was read.
+    begun: bool,
     /// Close once all is written.
     closing: bool,
     /// The peer takes nothing any more; what it sent before may still be read.
     mute: bool,
+    /// What is left to write cannot be.
+    broken: bool,
 }
 
 impl TcpConn {
-    /// Registers a connection with a loop.
+    /// Registers a connection with a loop. `tls`: its peer must speak TLS.
     pub(super) fn register(
         mut stream: TcpStream,
+        tls: Option<TlsTerms>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
+        let tls = tls.map(TlsLayer::new).transpose()?.map(Box::new);
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self {
             stream,
+            tls,
             unwritten: VecDeque::new(),
             unwritten_bytes: 0,
+            begun: false,
             closing: false,
             mute: false,
+            broken: false,
         })
     }
 
@@ -63,18 +76,31 @@ impl TcpConn {
         let _ = registry.deregister(&mut self.stream);
     }
 
+    /// Whether it may be used for data: TLS has shaken hands, if there is TLS.
+    pub(super) fn is_open(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
+    }
+
     /// Reads once.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
-        loop {
-            match self.stream.read(buffer) {
-                Ok(0) => return ReadOutcome::Closed,
-                Ok(count) => return ReadOutcome::Bytes(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return ReadOutcome::Empty;
+        if let Some(tls) = &mut self.tls {
+            return tls.read(&mut self.stream, buffer);
+        }
+        match without_interrupt(|| self.stream.read(buffer)) {
+            Ok(0) => ReadOutcome::Closed,
+            Ok(count) => {
+                let begins = !std::mem::replace(&mut self.begun, true);
+                // Neither RTMP nor HTTP begins so.
+                if begins && buffer.first() == Some(&HANDSHAKE_RECORD) {
+                    let peer = self.stream.peer_addr().ok().map(|peer| peer.to_string());
+                    let peer = peer.as_deref().unwrap_or("gone");
+                    log::debug!("client speaks TLS to a port without it peer={peer}");
+                    return ReadOutcome::Broken;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return ReadOutcome::Broken,
+                ReadOutcome::Bytes(count)
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::Empty,
+            Err(_) => ReadOutcome::Broken,
         }
     }
 
@@ -93,6 +119,13 @@ impl TcpConn {
     /// Writes what the socket takes. `false`: it broke.
     #[must_use]
     pub(super) fn flush(&mut self) -> bool {
+        match self.tls {
+            Some(_) => self.flush_tls(),
+            None => self.flush_plain(),
+        }
+    }
+
+    fn flush_plain(&mut self) -> bool {
         while !self.unwritten.is_empty() {
             let slices: Vec<IoSlice<'_>> = self
                 .unwritten
@@ -100,10 +133,9 @@ impl TcpConn {
                 .take(SLICES_MAX)
                 .map(|bytes| IoSlice::new(bytes))
                 .collect();
-            match self.stream.write_vectored(&slices) {
+            match without_interrupt(|| self.stream.write_vectored(&slices)) {
                 Ok(count) => self.written(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return false,
             }
         }
@@ -122,6 +154,36 @@ impl TcpConn {
         broke
     }
 
+    fn flush_tls(&mut self) -> bool {
+        while let Some(tls) = &mut self.tls {
+            match tls.flush(&mut self.stream) {
+                Written::All => {}
+                Written::Blocked => return true,
+                Written::Broken => return false,
+            }
+            match self.unwritten.front() {
+                Some(_) if tls.is_handshaking() => return true,
+                Some(front) => {
+                    let count = tls.take(front);
+                    if count == 0 {
+                        return false;
+                    }
+                    self.written(count);
+                }
+                None => {
+                    if !self.closing {
+                        return true;
+                    }
+                    tls.say_goodbye();
+                    if tls.is_flushed() {
+                        return true;
+                    }
+                }
+            }
+        }
+        true
+    }
+
     /// Bytes that the peer has not taken yet.
     pub(super) fn unwritten_bytes(&self) -> usize {
         self.unwritten_bytes
@@ -136,11 +198,21 @@ impl TcpConn {
     /// Asks for the connection to be closed once all is written.
     pub(super) fn close_when_written(&mut self) {
         self.closing = true;
+        if self.tls.is_none() {
+            return;
+        }
+        if !self.is_open() {
+            // It will never be.
+            self.unwritten.clear();
+            self.unwritten_bytes = 0;
+        }
+        self.broken = !self.flush_tls();
     }
 
     /// Whether it is to be dropped now.
     pub(super) fn is_done(&self) -> bool {
-        self.closing && self.unwritten.is_empty()
+        let flushed = self.tls.as_ref().is_none_or(|tls| tls.is_flushed());
+        self.closing && (self.broken || (self.unwritten.is_empty() && flushed))
     }
 
     fn written(&mut self, mut count: usize) {
@@ -152,6 +224,16 @@ impl TcpConn {
             }
             count -= front.len();
             self.unwritten.pop_front();
+        }
+    }
+}
+
+/// Does it again while signals come between.
+pub(super) fn without_interrupt<T>(mut step: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match step() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
         }
     }
 }

@@ -1,16 +1,18 @@
 //! A core's UDP socket: one port shared by all cores (SO_REUSEPORT), receive and send in batches.
 //!
-//! Sends go out as GSO trains where the kernel can; quinn-udp probes for that and falls back to
-//! one datagram a call by itself when a device refuses.
+//! Received by quinn-udp, which also asks the kernel for segmentation offload (GSO); sent by
+//! [`super::udp_send`], in trains where the kernel can.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use mio::net::UdpSocket as MioUdpSocket;
 use mio::{Interest, Registry, Token};
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::udp_send::{MessageBatch, Sent};
 use crate::engine::{SendBatch, Train};
 
 /// Kernel send buffer asked for, in bytes: one keyframe to a thousand viewers.
@@ -41,6 +43,9 @@ pub struct UdpSocket {
     state: UdpSocketState,
     local: SocketAddr,
     buffer: Vec<u8>,
+    messages: MessageBatch,
+    /// A device takes no trains.
+    trains_refused: bool,
 }
 
 /// Binds `count` sockets to one address and port, for one core each. With port 0 the first is
@@ -79,6 +84,8 @@ impl UdpSocket {
             state,
             local,
             buffer: vec![0; slots * RECEIVE_SLOT_BYTES],
+            messages: MessageBatch::new(),
+            trains_refused: false,
         })
     }
 
@@ -99,6 +106,9 @@ impl UdpSocket {
     /// Segments the kernel takes in one train; 1 without GSO.
     #[must_use]
     pub fn segments_max(&self) -> usize {
+        if self.trains_refused {
+            return 1;
+        }
         self.state.max_gso_segments()
     }
 
@@ -107,8 +117,25 @@ impl UdpSocket {
     /// # Errors
     /// What the kernel says.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut self.socket, token, interest)
+        registry.register(&mut self.socket, token, Interest::READABLE)
+    }
+
+    /// Whether the loop is to be told when the kernel takes more. Only while it is full: else
+    /// every datagram that leaves would wake the poll for nothing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn watch_writable(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        watch: bool,
+    ) -> io::Result<()> {
+        let interest = match watch {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        registry.reregister(&mut self.socket, token, interest)
     }
 
     /// Receives what is there, up to this turn's budget, and gives each datagram with its sender
@@ -147,44 +174,94 @@ impl UdpSocket {
             trains: first,
             ..SendOutcome::default()
         };
-        for (train, bytes) in batch.trains().skip(first) {
-            let per_call = self.state.max_gso_segments().max(1) * train.segment_bytes.max(1);
-            for part in bytes.chunks(per_call.max(1)) {
-                if !self.send_part(train, part, &mut outcome) {
-                    return outcome;
-                }
+        while outcome.trains < batch.len() {
+            let trains = batch.trains().skip(outcome.trains);
+            let going_on = if self.segments_max() > 1 {
+                self.send_trains(trains, &mut outcome)
+            } else {
+                self.send_singles(trains, &mut outcome)
+            };
+            if !going_on {
+                break;
             }
-            outcome.trains += 1;
         }
         outcome
     }
 
-    /// `false`: the kernel's buffer is full.
-    fn send_part(&mut self, train: &Train, bytes: &[u8], outcome: &mut SendOutcome) -> bool {
-        let segment_bytes = train.segment_bytes.max(1);
-        let datagrams = bytes.len().div_ceil(segment_bytes) as u64;
-        let transmit = Transmit {
-            destination: train.to,
-            ecn: None,
-            contents: bytes,
-            segment_size: (datagrams > 1).then_some(segment_bytes),
-            src_ip: train.from.filter(|ip| !ip.is_unspecified()),
-        };
-        let socket = UdpSockRef::from(&self.socket);
-        match self.state.try_send(socket, &transmit) {
-            Ok(()) => outcome.sent += datagrams,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            // The device refuses trains; from now on there are none, and these go one by one.
-            Err(_) if datagrams > 1 && self.state.max_gso_segments() == 1 => {
-                let mut singles = bytes.chunks(segment_bytes);
-                return singles.all(|single| self.send_part(train, single, outcome));
+    /// One call with a train in each message. `false`: the kernel's buffer is full.
+    fn send_trains<'a>(
+        &mut self,
+        mut trains: impl Iterator<Item = (&'a Train, &'a [u8])> + Clone,
+        outcome: &mut SendOutcome,
+    ) -> bool {
+        match self
+            .messages
+            .send(self.socket.as_fd(), self.local.is_ipv6(), trains.clone())
+        {
+            Sent::Messages(count) => {
+                for (train, _) in trains.take(count) {
+                    outcome.trains += 1;
+                    outcome.sent += train.segments() as u64;
+                }
+                true
             }
-            Err(error) => {
-                log::trace!("datagrams dropped: {error} to={}", train.to);
-                outcome.failed += datagrams;
+            Sent::Full => false,
+            Sent::Failed(libc::EINTR) => true,
+            Sent::Failed(number) => {
+                let Some((train, _)) = trains.next() else {
+                    return false;
+                };
+                // A device, or a virtual machine's, that refuses trains: there are none from now on.
+                if train.segments() > 1 && matches!(number, libc::EIO | libc::EINVAL) {
+                    log::warn!(
+                        "the network device takes no trains of datagrams (UDP GSO): each is sent by itself"
+                    );
+                    self.trains_refused = true;
+                    return true;
+                }
+                outcome.give_up(train, number);
+                true
             }
         }
+    }
+
+    /// Sends the next train's datagrams one by one. `false`: the kernel's buffer is full.
+    fn send_singles<'a>(
+        &mut self,
+        mut trains: impl Iterator<Item = (&'a Train, &'a [u8])>,
+        outcome: &mut SendOutcome,
+    ) -> bool {
+        let Some((train, bytes)) = trains.next() else {
+            return false;
+        };
+        let is_ipv6 = self.local.is_ipv6();
+        let mut singles = bytes.chunks(train.segment_bytes.max(1));
+        while singles.len() > 0 {
+            let messages = singles.clone().map(|single| (train, single));
+            match self.messages.send(self.socket.as_fd(), is_ipv6, messages) {
+                Sent::Messages(count) => {
+                    outcome.sent += count as u64;
+                    singles.by_ref().take(count).for_each(drop);
+                }
+                Sent::Full => return false,
+                Sent::Failed(libc::EINTR) => {}
+                Sent::Failed(number) => {
+                    outcome.give_up(train, number);
+                    return true;
+                }
+            }
+        }
+        outcome.trains += 1;
         true
+    }
+}
+
+impl SendOutcome {
+    fn give_up(&mut self, train: &Train, number: i32) {
+        let error = io::Error::from_raw_os_error(number);
+        log::trace!("datagrams dropped: {error} to={}", train.to);
+        self.failed += train.segments() as u64;
+        self.trains += 1;
     }
 }
 
@@ -252,5 +329,68 @@ mod tests {
         let mut buffer = [0; 2_000];
         receiver.recv(&mut buffer).unwrap();
         assert_eq!(buffer[0], 2, "the first was sent already");
+    }
+
+    #[test]
+    fn a_socket_of_both_families_reaches_ipv4_from_the_address_it_is_told() {
+        let any = SocketAddr::from(([0_u16; 8], 0));
+        let mut sender = bind_udp_group(any, 1).unwrap().remove(0);
+        let receiver = std::net::UdpSocket::bind(loopback()).unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let to = receiver.local_addr().unwrap();
+        let from = std::net::IpAddr::from([127, 0, 0, 9]);
+        assert_eq!(sender.send(&three(to, Some(from)), 0).sent, 3);
+        let mut buffer = [0; 2_000];
+        for _ in 0..3 {
+            let (count, sender) = receiver.recv_from(&mut buffer).unwrap();
+            assert_eq!((count, sender.ip()), (100, from));
+        }
+    }
+
+    #[test]
+    fn without_trains_datagrams_leave_one_by_one() {
+        let mut sender = bind_udp_group(loopback(), 1).unwrap().remove(0);
+        sender.trains_refused = true;
+        let receiver = std::net::UdpSocket::bind(loopback()).unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let outcome = sender.send(&three(receiver.local_addr().unwrap(), None), 0);
+        assert_eq!((outcome.trains, outcome.sent, outcome.failed), (1, 3, 0));
+        let mut buffer = [0; 2_000];
+        for _ in 0..3 {
+            assert_eq!(receiver.recv(&mut buffer).unwrap(), 100);
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_reached_costs_its_own_datagrams_only() {
+        let mut sender = bind_udp_group(loopback(), 1).unwrap().remove(0);
+        let receiver = std::net::UdpSocket::bind(loopback()).unwrap();
+        let mut batch = three(SocketAddr::from(([255, 255, 255, 255], 9)), None);
+        let to = receiver.local_addr().unwrap();
+        batch
+            .push::<()>(to, None, |bytes| {
+                bytes.push(1);
+                Ok(())
+            })
+            .unwrap();
+        let outcome = sender.send(&batch, 0);
+        assert_eq!((outcome.trains, outcome.sent, outcome.failed), (2, 1, 3));
+    }
+
+    fn three(to: SocketAddr, from: Option<std::net::IpAddr>) -> SendBatch {
+        let mut batch = SendBatch::default();
+        for _ in 0..3 {
+            batch
+                .push::<()>(to, from, |bytes| {
+                    bytes.extend([7; 100]);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        batch
     }
 }

@@ -27,11 +27,18 @@ pub enum TranscodeError {
         /// Its length, in bytes.
         bytes: usize,
     },
-    /// The publisher's: its AudioSpecificConfig is broken, or names an AAC that is not supported.
+    /// The publisher's: its configuration is broken, or names a kind of the codec that is not
+    /// supported.
     Config {
+        /// Of which codec, as users call it.
+        codec: &'static str,
         /// What the decoder says.
         detail: String,
     },
+    /// The operator's: the codec needs ffmpeg, which is not there.
+    NeedsFfmpeg,
+    /// The environment's or the publisher's: ffmpeg ends again and again, or gives nothing.
+    ChildFails,
     /// The publisher's: it changes its audio format all the time.
     TooManyChanges,
 }
@@ -56,10 +63,17 @@ impl fmt::Display for TranscodeError {
                 "the publisher's AAC configuration has {bytes} bytes instead of 2 to \
                  {AAC_CONFIG_BYTES_MAX}: restart the encoder"
             ),
-            Self::Config { detail } => write!(
+            Self::Config { codec, detail } => write!(
                 f,
-                "the publisher's AAC cannot be decoded ({detail}): choose AAC-LC, mono or stereo, \
-                 in the encoder"
+                "the publisher's {codec} cannot be decoded ({detail}): choose AAC-LC, mono or \
+                 stereo, in the encoder"
+            ),
+            Self::NeedsFfmpeg => f.write_str(
+                "the publisher's audio codec is decoded by ffmpeg, which is missing: install \
+                 ffmpeg on the server, or choose AAC in the encoder",
+            ),
+            Self::ChildFails => f.write_str(
+                "the server's ffmpeg cannot decode the publisher's audio: choose AAC in the encoder",
             ),
             Self::TooManyChanges => f.write_str(
                 "the publisher changes its audio format again and again: choose one format in \

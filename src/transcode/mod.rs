@@ -1,8 +1,10 @@
-//! One stream's sound, from AAC (14496-3) to Opus (RFC 6716), and one worker's streams.
+//! One stream's sound, from whatever it is published as to Opus (RFC 6716), and one worker's
+//! streams.
 //!
 //! ```text
-//! access unit ─▶ decoder ─▶ PCM ─▶ resampler ─▶ 48 kHz ─▶ packetizer ─▶ Opus, 20 ms
-//!        pts ──▶ timeline: trims the resampler, asks for silence, leaves samples out
+//! packet ─▶ decoder ─▶ PCM ─▶ resampler ─▶ 48 kHz ─▶ packetizer ─▶ Opus, 20 ms
+//!    pts ──▶ timeline: trims the resampler, asks for silence, leaves samples out
+//! Opus ───▶ pass: new times ─▶ the same packet
 //! ```
 //!
 //! All of it is pure: no clock, no thread. `runtime` owns the worker threads that run it.
@@ -10,13 +12,19 @@
 mod audio;
 mod decoder;
 mod error;
+mod external;
+mod fade;
+mod opus_packet;
 mod packetizer;
+mod pass;
 mod resample;
 mod timeline;
+pub mod video;
 mod worker;
 
 pub use audio::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeStats};
 pub use error::TranscodeError;
+pub use external::{ChildAction, ChildId};
 pub use worker::Transcoder;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! 48 kHz stereo PCM to Opus packets of 20 ms (RFC 6716 §2.1.4), numbered by samples.
 
 use bytes::Bytes;
-use opus::{Application, Bitrate, Channels, Encoder};
+use opus::{Application, Bitrate, Channels, Encoder, Signal};
 
 use super::{AudioSettings, CHANNELS, OpusPacket, TranscodeError};
 use crate::limits::RTP_PAYLOAD_BYTES_MAX;
@@ -11,6 +11,10 @@ use crate::media::time::{AUDIO_CLOCK_RATE, MediaTime};
 const PACKET_SAMPLES: usize = 960;
 /// Duration of a packet.
 const PACKET_TIME: MediaTime = MediaTime::from_millis(20);
+/// Bits a second from which the encoder is told that everything is music. Left alone, with in-band
+/// FEC and a complexity of 7 or more, it codes speech, noise and the first second of anything as
+/// narrow speech: at 128 kbit/s that costs 14 dB of fidelity and twice the time.
+const MUSIC_BITRATE_MIN: u32 = 64_000;
 /// Precision of the decoder's output, in bits: tells the encoder where noise ends.
 const SOURCE_BITS: i32 = 16;
 
@@ -55,6 +59,17 @@ impl Packetizer {
     pub(super) fn begin(&mut self, time: MediaTime) {
         debug_assert!(self.waiting.is_empty(), "samples of another time wait");
         self.pts = time.minus(self.lookahead);
+    }
+
+    /// The next packet begins at `pts`. Returns when the next sample is heard.
+    pub(super) fn begin_at_packet(&mut self, pts: MediaTime) -> MediaTime {
+        self.begin(pts.plus(self.lookahead));
+        pts.plus(self.lookahead)
+    }
+
+    /// When the first sample of the next packet is heard.
+    pub(super) fn next_pts(&self) -> MediaTime {
+        self.pts
     }
 
     /// Takes interleaved stereo samples.
@@ -143,10 +158,13 @@ fn encoder(settings: AudioSettings) -> Result<Encoder, TranscodeError> {
     if let Some((_, name, range)) = checks.into_iter().find(|(legal, ..)| !legal) {
         return Err(TranscodeError::Setting { name, range });
     }
-    let bitrate = i32::try_from(bitrate).unwrap_or(i32::MAX);
+    let bits = i32::try_from(bitrate).unwrap_or(i32::MAX);
     let configured = || {
         let mut encoder = Encoder::new(AUDIO_CLOCK_RATE, Channels::Stereo, Application::Audio)?;
-        encoder.set_bitrate(Bitrate::Bits(bitrate))?;
+        encoder.set_bitrate(Bitrate::Bits(bits))?;
+        if bitrate >= MUSIC_BITRATE_MIN {
+            encoder.set_signal(Signal::Music)?;
+        }
         encoder.set_vbr(true)?;
         encoder.set_complexity(i32::from(complexity))?;
         encoder.set_inband_fec(in_band_fec)?;

@@ -67,6 +67,7 @@ impl Resampler {
                 .map(|sinc| Kind::Sinc(Box::new(sinc)))
         };
         let mut kind = kind.map_err(|error| TranscodeError::Config {
+            codec: "sound",
             detail: error.to_string(),
         })?;
         let converter = kind.converter();

@@ -1,15 +1,16 @@
 //! One transcode worker's streams: what its thread runs, without the thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::external::{ChildAction, ChildId, External, Fed, Piece};
 use super::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeError, TranscodeStats};
 use crate::ids::{CoreId, PublisherId};
 use crate::limits::{
-    AAC_FAILURES_BEFORE_VERDICT, AUDIO_FORMAT_CHANGES_MAX, RTMP_CONNECTIONS_MAX,
+    AUDIO_FAILURES_BEFORE_VERDICT, AUDIO_FORMAT_CHANGES_MAX, RTMP_CONNECTIONS_MAX,
     TRANSCODE_STREAMS_MAX,
 };
 use crate::media::codec::AudioConfig;
@@ -25,6 +26,10 @@ const _: () = assert!(
 pub struct Transcoder {
     settings: AudioSettings,
     streams: BTreeMap<PublisherId, Stream>,
+    children: BTreeMap<ChildId, PublisherId>,
+    /// Number of the next child.
+    next_child: u64,
+    actions: VecDeque<ChildAction>,
     strays: u64,
     faults: u64,
 }
@@ -34,6 +39,10 @@ struct Stream {
     core: CoreId,
     /// `None` after a fault, until a new configuration.
     transcoder: Option<AudioTranscoder>,
+    /// With a codec that a child process decodes.
+    external: Option<External>,
+    /// Packets that were broken before a child saw them.
+    broken: u64,
     /// Times that a new configuration may still mend it.
     mends_left: u32,
     /// Whether the core was told that nothing can be decoded.
@@ -53,6 +62,9 @@ impl Transcoder {
         Self {
             settings,
             streams: BTreeMap::new(),
+            children: BTreeMap::new(),
+            next_child: 0,
+            actions: VecDeque::new(),
             strays: 0,
             faults: 0,
         }
@@ -76,9 +88,70 @@ impl Transcoder {
                 received,
             } => self.unit(publisher, pts, &data, received, sink),
             TranscodeMsg::Close { publisher } => {
-                self.strays += u64::from(self.streams.remove(&publisher).is_none());
+                self.strays += u64::from(!self.end_child(publisher));
+                self.streams.remove(&publisher);
             }
         }
+    }
+
+    /// What is to be done next with child processes.
+    pub fn poll_child(&mut self) -> Option<ChildAction> {
+        self.actions.pop_front()
+    }
+
+    /// Takes what a child wrote.
+    pub fn child_output(
+        &mut self,
+        child: ChildId,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(CoreId, TranscodeReply),
+    ) {
+        let Some(publisher) = self.children.get(&child).copied() else {
+            return;
+        };
+        self.work(publisher, sink, |stream, sink| {
+            let Stream {
+                external: Some(external),
+                transcoder: Some(transcoder),
+                core,
+                ..
+            } = stream
+            else {
+                return Ok(());
+            };
+            let config = external.config().clone();
+            let mut outcome = Ok(());
+            external.output(bytes, &mut |piece: Piece| {
+                let configured = transcoder.configure_feed(&config, piece.rate);
+                if configured.is_ok() {
+                    let mut sink = packets(*core, publisher, piece.received, sink);
+                    transcoder.push(&piece.bytes, piece.pts, &mut sink);
+                }
+                outcome = configured.and_then(|()| outcome.clone());
+            });
+            outcome
+        });
+    }
+
+    /// A child ended by itself, or could not be started: its program is `missing`, or not.
+    pub fn child_ended(
+        &mut self,
+        child: ChildId,
+        missing: bool,
+        sink: &mut dyn FnMut(CoreId, TranscodeReply),
+    ) {
+        let Some(publisher) = self.children.remove(&child) else {
+            return;
+        };
+        self.work(publisher, sink, |stream, _| {
+            if let Some(external) = &mut stream.external {
+                external.ended();
+            }
+            match missing {
+                true => Err(TranscodeError::NeedsFfmpeg),
+                false => Ok(()),
+            }
+        });
     }
 
     /// Streams that are open.
@@ -122,9 +195,12 @@ impl Transcoder {
             sink(core, TranscodeReply::Unplayable { publisher, text });
             return;
         }
+        self.end_child(publisher);
         let stream = Stream {
             core,
             transcoder: None,
+            external: None,
+            broken: 0,
             mends_left: AUDIO_FORMAT_CHANGES_MAX,
             told: false,
         };
@@ -139,9 +215,11 @@ impl Transcoder {
         sink: &mut dyn FnMut(CoreId, TranscodeReply),
     ) {
         let settings = self.settings;
-        let AudioConfig::Aac(config) = config else {
-            return;
-        };
+        let other = |external: &External| external.config() != config;
+        let stream = self.streams.get(&publisher);
+        if stream.is_some_and(|stream| stream.external.as_ref().is_some_and(other)) {
+            self.end_child(publisher);
+        }
         self.work(publisher, sink, |stream, _| {
             let transcoder = match stream.transcoder.take() {
                 Some(transcoder) => transcoder,
@@ -153,7 +231,15 @@ impl Transcoder {
                     AudioTranscoder::new(settings)?
                 }
             };
-            stream.transcoder.insert(transcoder).configure(config)
+            let transcoder = stream.transcoder.insert(transcoder);
+            if stream.external.is_none() {
+                stream.external = External::new(config);
+            }
+            match stream.external {
+                // Its transcoder learns the format from what the child gives.
+                Some(_) => Ok(()),
+                None => transcoder.configure(config),
+            }
         });
     }
 
@@ -165,30 +251,61 @@ impl Transcoder {
         received: Instant,
         sink: &mut dyn FnMut(CoreId, TranscodeReply),
     ) {
+        let mut next_child = self.next_child;
         self.work(publisher, sink, |stream, sink| {
             let core = stream.core;
             let Some(transcoder) = &mut stream.transcoder else {
                 return Ok(());
             };
-            transcoder.push(data, pts, &mut |OpusPacket { pts, data }| {
-                let packet = TranscodeReply::Packet {
-                    publisher,
-                    pts,
-                    data,
-                    received,
-                };
-                sink(core, packet);
-            });
+            if let Some(external) = &mut stream.external {
+                match external.feed(data, pts, received, &mut next_child) {
+                    Fed::Taken => {}
+                    Fed::Broken => stream.broken += 1,
+                    Fed::GivenUp => return Err(TranscodeError::ChildFails),
+                }
+            } else {
+                transcoder.push(data, pts, &mut packets(core, publisher, received, sink));
+            }
             let TranscodeStats { units, decoded, .. } = transcoder.stats();
-            if decoded == 0 && units >= AAC_FAILURES_BEFORE_VERDICT && !stream.told {
+            let failed = units + stream.broken;
+            if decoded == 0 && failed >= AUDIO_FAILURES_BEFORE_VERDICT && !stream.told {
                 stream.told = true;
-                let text = "none of the publisher's AAC can be decoded: choose AAC-LC, mono or \
+                let text = "none of the publisher's audio can be decoded: choose AAC-LC, mono or \
                             stereo, in the encoder"
                     .to_owned();
                 sink(core, TranscodeReply::Unplayable { publisher, text });
             }
             Ok(())
         });
+        self.next_child = next_child;
+    }
+
+    /// Ends a stream's child, if it has one; whether there is such a stream.
+    fn end_child(&mut self, publisher: PublisherId) -> bool {
+        let Some(stream) = self.streams.get_mut(&publisher) else {
+            return false;
+        };
+        if let Some(mut external) = stream.external.take() {
+            external.stop();
+            self.take_actions(publisher, &mut external);
+        }
+        true
+    }
+
+    /// Takes over what a stream wants done with its child.
+    fn take_actions(&mut self, publisher: PublisherId, external: &mut External) {
+        while let Some(action) = external.poll_action() {
+            match &action {
+                ChildAction::Start { child, .. } => {
+                    self.children.insert(*child, publisher);
+                }
+                ChildAction::Stop { child } => {
+                    self.children.remove(child);
+                }
+                ChildAction::Write { .. } => {}
+            }
+            self.actions.push_back(action);
+        }
     }
 
     /// Does a stream's work; if it fails or panics, the stream is unplayable until its next
@@ -224,149 +341,39 @@ impl Transcoder {
             Outcome::Done => {}
             Outcome::Failed(text) => {
                 stream.transcoder = None;
+                if let Some(external) = &mut stream.external {
+                    external.stop();
+                }
                 let core = stream.core;
                 sink(core, TranscodeReply::Unplayable { publisher, text });
             }
         }
+        if let Some(mut external) = stream.external.take() {
+            self.take_actions(publisher, &mut external);
+            if let Some(stream) = self.streams.get_mut(&publisher) {
+                stream.external = Some(external);
+            }
+        }
+    }
+}
+
+/// Makes replies of a stream's packets.
+fn packets(
+    core: CoreId,
+    publisher: PublisherId,
+    received: Instant,
+    sink: &mut dyn FnMut(CoreId, TranscodeReply),
+) -> impl FnMut(OpusPacket) {
+    move |OpusPacket { pts, data }| {
+        let packet = TranscodeReply::Packet {
+            publisher,
+            pts,
+            data,
+            received,
+        };
+        sink(core, packet);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CORE: CoreId = CoreId(3);
-    const PUBLISHER: PublisherId = PublisherId(7);
-    /// AAC-LC, 48 kHz, stereo (14496-3 §1.6.2.1), and a unit of it: silence.
-    const CONFIG: [u8; 2] = [0x11, 0x90];
-    const UNIT: [u8; 9] = [0x21, 0x00, 0x49, 0x90, 0x02, 0x19, 0x00, 0x23, 0x80];
-
-    fn open(publisher: PublisherId, config: &'static [u8]) -> TranscodeMsg {
-        TranscodeMsg::Open {
-            core: CORE,
-            publisher,
-            config: AudioConfig::Aac(Bytes::from_static(config)),
-        }
-    }
-
-    fn configure(config: &'static [u8]) -> TranscodeMsg {
-        TranscodeMsg::Configure {
-            publisher: PUBLISHER,
-            config: AudioConfig::Aac(Bytes::from_static(config)),
-        }
-    }
-
-    fn unit(index: i64, data: &'static [u8]) -> TranscodeMsg {
-        TranscodeMsg::Unit {
-            publisher: PUBLISHER,
-            pts: MediaTime::from_micros(index * 64_000 / 3),
-            data: Bytes::from_static(data),
-            #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-            received: Instant::now(),
-        }
-    }
-
-    /// The replies to a message: packets are counted, complaints kept.
-    fn replies(worker: &mut Transcoder, msg: TranscodeMsg) -> (usize, Vec<String>) {
-        let (mut packets, mut complaints) = (0, Vec::new());
-        worker.handle(msg, &mut |core, reply| {
-            assert_eq!(core, CORE);
-            match reply {
-                TranscodeReply::Packet { publisher, .. } => {
-                    assert_eq!(publisher, PUBLISHER);
-                    packets += 1;
-                }
-                TranscodeReply::Unplayable { text, .. } => complaints.push(text),
-            }
-        });
-        (packets, complaints)
-    }
-
-    fn worker() -> Transcoder {
-        let mut worker = Transcoder::new(AudioSettings::default());
-        assert_eq!(replies(&mut worker, open(PUBLISHER, &CONFIG)), (0, vec![]));
-        worker
-    }
-
-    #[test]
-    fn stream_gives_packets_from_open_to_close() {
-        let mut worker = worker();
-        assert_eq!(replies(&mut worker, unit(0, &UNIT)), (1, vec![]));
-        assert_eq!(worker.stats(PUBLISHER).map(|stats| stats.decoded), Some(1));
-        let close = TranscodeMsg::Close {
-            publisher: PUBLISHER,
-        };
-        replies(&mut worker, close.clone());
-        assert_eq!(worker.streams(), 0);
-        assert_eq!(replies(&mut worker, unit(1, &UNIT)), (0, vec![]));
-        replies(&mut worker, close);
-        assert_eq!(worker.strays(), 2);
-    }
-
-    #[test]
-    fn unusable_configuration_is_told_and_a_good_one_mends_it() {
-        let mut worker = worker();
-        let (_, complaints) = replies(&mut worker, configure(&[0xff; 8]));
-        assert_eq!(complaints.len(), 1);
-        assert!(complaints[0].contains("publisher"), "{complaints:?}");
-        assert_eq!(replies(&mut worker, unit(0, &UNIT)), (0, vec![]));
-        assert_eq!(replies(&mut worker, configure(&CONFIG)), (0, vec![]));
-        assert_eq!(replies(&mut worker, unit(1, &UNIT)).0, 1);
-    }
-
-    #[test]
-    fn stream_is_not_mended_for_ever() {
-        let mut worker = worker();
-        for _ in 0..2 * AUDIO_FORMAT_CHANGES_MAX {
-            replies(&mut worker, configure(&[0xff; 8]));
-        }
-        let (_, complaints) = replies(&mut worker, configure(&CONFIG));
-        assert_eq!(complaints, [TranscodeError::TooManyChanges.to_string()]);
-    }
-
-    #[test]
-    fn stream_of_nothing_but_garbage_is_told_once() {
-        let mut worker = worker();
-        let mut complaints = Vec::new();
-        for index in 0..200 {
-            complaints.extend(replies(&mut worker, unit(index, &[0x5a; 40])).1);
-        }
-        assert_eq!(complaints.len(), 1);
-    }
-
-    #[test]
-    fn panic_ends_its_stream_only() {
-        let mut worker = worker();
-        let other = PublisherId(8);
-        replies(&mut worker, open(other, &CONFIG));
-        let mut complaints = 0;
-        worker.handle(unit(0, &UNIT), &mut |_, reply| match reply {
-            TranscodeReply::Packet { .. } => panic!("as a codec might"),
-            TranscodeReply::Unplayable { publisher, .. } => {
-                assert_eq!(publisher, PUBLISHER);
-                complaints += 1;
-            }
-        });
-        assert_eq!((complaints, worker.faults()), (1, 1));
-        assert!(worker.stats(PUBLISHER).is_none());
-        assert!(worker.stats(other).is_some());
-    }
-
-    #[test]
-    fn streams_are_bounded() {
-        // The real bound costs too much memory and time to reach: a broken stream counts as well.
-        let mut worker = Transcoder::new(AudioSettings::default());
-        let publisher = |index: usize| PublisherId(u64::try_from(index).unwrap());
-        for index in 0..TRANSCODE_STREAMS_MAX {
-            replies(&mut worker, open(publisher(index), &[]));
-        }
-        let (_, complaints) = replies(&mut worker, open(publisher(9_999), &CONFIG));
-        assert!(complaints[0].contains("more workers"), "{complaints:?}");
-        assert_eq!(worker.streams(), TRANSCODE_STREAMS_MAX);
-        assert_eq!(
-            replies(&mut worker, open(publisher(5), &CONFIG)),
-            (0, vec![]),
-            "an open stream may be opened again"
-        );
-    }
-}
+mod tests;

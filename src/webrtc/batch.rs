@@ -24,6 +24,8 @@ pub struct Train {
     pub range: Range<usize>,
     /// Size of every datagram but the last, in bytes; never 0.
     pub segment_bytes: usize,
+    /// How many datagrams it holds; at least 1.
+    segments: usize,
     /// Whether another datagram may join.
     open: bool,
 }
@@ -32,7 +34,7 @@ impl Train {
     /// How many datagrams it holds; at least 1.
     #[must_use]
     pub fn segments(&self) -> usize {
-        self.range.len().div_ceil(self.segment_bytes.max(1))
+        self.segments
     }
 
     fn takes(&self, to: SocketAddr, from: Option<IpAddr>, datagram_bytes: usize) -> bool {
@@ -40,7 +42,7 @@ impl Train {
             && self.to == to
             && self.from == from
             && datagram_bytes <= self.segment_bytes
-            && self.segments() < TRAIN_SEGMENTS_MAX
+            && self.segments < TRAIN_SEGMENTS_MAX
             && self.range.len().saturating_add(datagram_bytes) <= TRAIN_BYTES_MAX
     }
 }
@@ -125,6 +127,7 @@ impl SendBatch {
         match self.trains.last_mut() {
             Some(train) if train.takes(to, from, datagram_bytes) => {
                 train.range.end = end;
+                train.segments = train.segments.saturating_add(1);
                 train.open = datagram_bytes == train.segment_bytes;
             }
             Some(_) | None => self.trains.push(Train {
@@ -132,6 +135,7 @@ impl SendBatch {
                 from,
                 range: start..end,
                 segment_bytes: datagram_bytes,
+                segments: 1,
                 open: true,
             }),
         }
@@ -139,7 +143,7 @@ impl SendBatch {
     }
 
     /// The trains with their bytes, in the order they were pushed.
-    pub fn trains(&self) -> impl Iterator<Item = (&Train, &[u8])> {
+    pub fn trains(&self) -> impl Iterator<Item = (&Train, &[u8])> + Clone {
         self.trains.iter().map(|train| {
             let bytes = self.bytes.get(train.range.clone()).unwrap_or_default();
             (train, bytes)

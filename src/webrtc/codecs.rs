@@ -16,10 +16,15 @@ const PLAYOUT_DELAY_ID: u8 = 1;
 /// Shortest Opus packet we take, in milliseconds (RFC 7587 §6.1).
 const OPUS_MIN_PTIME_MS: u8 = 10;
 
+/// `constraint_set1_flag`: also decodable as Constrained Baseline.
+const SET1: u8 = 0x40;
+/// `constraint_set4_flag` and `constraint_set5_flag`: progressive without B slices.
+const SET4_AND_5: u8 = 0x0c;
+
 /// An H.264 profile that a payload type can stand for (14496-10 §A.2). Levels are all 3.1, as
 /// browsers write it, with asymmetry allowed: they decode what the parameter sets say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Profile {
+pub(super) enum Profile {
     ConstrainedBaseline,
     Baseline,
     Main,
@@ -35,6 +40,31 @@ impl Profile {
         Self::High,
         Self::ConstrainedHigh,
     ];
+
+    /// The profile that a `profile-level-id` stands for (RFC 6184 §8.1, table 5); `None` if it is
+    /// none of these.
+    pub(super) fn from_profile_level_id(value: u32) -> Option<Self> {
+        /// `constraint_set0_flag`, `constraint_set2_flag`, and bits that must be zero.
+        const SET0: u8 = 0x80;
+        const SET2: u8 = 0x20;
+        const LOW: u8 = 0x0f;
+        let [0, idc, flags, _level] = value.to_be_bytes() else {
+            return None;
+        };
+        let set = |flag| flags & flag != 0;
+        match idc {
+            66 | 77 | 88 if flags & LOW != 0 => None,
+            66 if set(SET1) => Some(Self::ConstrainedBaseline),
+            66 => Some(Self::Baseline),
+            77 if set(SET0) => Some(Self::ConstrainedBaseline),
+            77 if !set(SET2) => Some(Self::Main),
+            88 if set(SET0) && set(SET1) => Some(Self::ConstrainedBaseline),
+            88 if set(SET0) => Some(Self::Baseline),
+            100 if flags == 0 => Some(Self::High),
+            100 if flags == SET4_AND_5 => Some(Self::ConstrainedHigh),
+            _ => None,
+        }
+    }
 
     fn profile_level_id(self) -> u32 {
         match self {
@@ -59,11 +89,7 @@ impl Profile {
 
     /// Profiles as which a stream may be announced, best first: its own, then those that every
     /// browser has, then the rest. Browsers decode by the parameter sets, whatever was announced.
-    fn preference(profile_level_id: Option<[u8; 3]>) -> Vec<Self> {
-        /// `constraint_set1_flag`: also decodable as Constrained Baseline.
-        const SET1: u8 = 0x40;
-        /// `constraint_set4_flag` and `constraint_set5_flag`: progressive without B slices.
-        const SET4_AND_5: u8 = 0x0c;
+    pub(super) fn preference(profile_level_id: Option<[u8; 3]>) -> Vec<Self> {
         let own: &[Self] = match profile_level_id {
             Some([66, flags, _]) if flags & SET1 == 0 => &[Self::Baseline],
             Some([77, _, _]) => &[Self::Main],
@@ -96,9 +122,9 @@ pub(super) struct AudioFormat {
     pub(super) payload_type: u8,
 }
 
-/// Everything we can send, in the order we prefer for a room with this video.
-pub(super) fn codec_config(profile_level_id: Option<[u8; 3]>) -> CodecConfig {
-    let video = Profile::preference(profile_level_id).into_iter().map(h264);
+/// What we can send: H.264 as one of these profiles, the best first, and Opus.
+pub(super) fn codec_config(profiles: &[Profile]) -> CodecConfig {
+    let video = profiles.iter().copied().map(h264);
     CodecConfig::new_from_payload_params(video.chain([opus()]).collect())
 }
 

@@ -9,7 +9,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use dimpl::crypto::{Buf, KeyProvider, SigningKey};
+use dimpl::{CryptoOperation, HashAlgorithm, SignatureAlgorithm};
 use str0m_proto::DATAGRAM_MTU_TARGET;
 use str0m_proto::crypto::dtls::{
     DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, ProtocolVersion,
@@ -71,10 +75,15 @@ impl TappedCrypto {
     ///
     /// # Errors
     /// The environment's fault: the cryptographic library failed its self-tests.
-    pub(super) fn new() -> Result<Self, ViewerError> {
+    pub(super) fn new(certificate: &Certificate) -> Result<Self, ViewerError> {
+        let mut provider = str0m_aws_lc_rs::dimpl_crypto_provider();
+        provider.key_provider = Box::leak(Box::new(LoadedKey::new(
+            certificate,
+            provider.key_provider,
+        )?));
         // ICE has proved the viewer's address before DTLS begins, so cookies are needless.
         let config = dimpl::Config::builder()
-            .with_crypto_provider(str0m_aws_lc_rs::dimpl_crypto_provider())
+            .with_crypto_provider(provider)
             .use_server_cookie(false)
             .mtu(DATAGRAM_MTU_TARGET)
             .build()
@@ -108,6 +117,88 @@ impl TappedCrypto {
 impl fmt::Debug for TappedCrypto {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TappedCrypto")
+    }
+}
+
+/// The certificate's private key, read and checked once: that is a multiplication on the curve,
+/// a twentieth of a join.
+struct LoadedKey {
+    der: Vec<u8>,
+    pair: Arc<EcdsaKeyPair>,
+    others: &'static dyn KeyProvider,
+}
+
+impl LoadedKey {
+    fn new(
+        certificate: &Certificate,
+        others: &'static dyn KeyProvider,
+    ) -> Result<Self, ViewerError> {
+        let der = certificate.0.private_key.clone();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &der)
+            .map_err(|_why| ViewerError::Setup("the certificate's key cannot be read"))?;
+        Ok(Self {
+            der,
+            pair: Arc::new(pair),
+            others,
+        })
+    }
+}
+
+impl fmt::Debug for LoadedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LoadedKey")
+    }
+}
+
+impl KeyProvider for LoadedKey {
+    fn load_private_key(&self, der: &[u8]) -> Result<Box<dyn SigningKey>, dimpl::CryptoError> {
+        if der == self.der {
+            return Ok(Box::new(SharedKey(Arc::clone(&self.pair))));
+        }
+        self.others.load_private_key(der)
+    }
+}
+
+/// Signs with the certificate's key (ECDSA P-256, SHA-256).
+struct SharedKey(Arc<EcdsaKeyPair>);
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedKey")
+    }
+}
+
+impl SigningKey for SharedKey {
+    fn sign(
+        &mut self,
+        data: &[u8],
+        hash: HashAlgorithm,
+        out: &mut Buf,
+    ) -> Result<(), dimpl::CryptoError> {
+        if hash != self.hash_algorithm() {
+            return Err(dimpl::CryptoError::SigningKeyHashMismatch {
+                key_hash: self.hash_algorithm(),
+                requested: hash,
+            });
+        }
+        let signature = self.0.sign(&SystemRandom::new(), data);
+        let signature =
+            signature.map_err(|_why| dimpl::CryptoError::OperationFailed(CryptoOperation::Sign))?;
+        out.clear();
+        out.extend_from_slice(signature.as_ref());
+        Ok(())
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+
+    fn hash_algorithm(&self) -> HashAlgorithm {
+        HashAlgorithm::SHA256
+    }
+
+    fn supported_hash_algorithms(&self) -> &[HashAlgorithm] {
+        &[HashAlgorithm::SHA256]
     }
 }
 

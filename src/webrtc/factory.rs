@@ -13,7 +13,7 @@ use str0m::format::CodecConfig;
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::{Candidate, IceCreds, Rtc, RtcConfig};
 
-use super::codecs::{self, AudioFormat, VideoFormat};
+use super::codecs::{self, AudioFormat, Profile, VideoFormat};
 use super::demux;
 use super::dtls::{Certificate, KeyReceiver, TappedCrypto};
 use super::sdp::{self, RemoteSdp, SdpRole, TrackLines};
@@ -121,8 +121,8 @@ impl ViewerFactory {
     ) -> Result<Self, ViewerError> {
         Ok(Self {
             core,
+            crypto: TappedCrypto::new(&certificate)?,
             certificate,
-            crypto: TappedCrypto::new()?,
             timebase,
             ids,
         })
@@ -143,10 +143,10 @@ impl ViewerFactory {
         profile_level_id: Option<[u8; 3]>,
         now: Instant,
     ) -> Result<(Viewer, String), ViewerError> {
-        let remote = sdp::read_remote(offer, SdpRole::Offer)?;
+        let remote = sdp::read_remote(offer, SdpRole::Offer { profile_level_id })?;
         let parsed =
             SdpOffer::from_sdp_string(&remote.text).map_err(|why| ViewerError::from_str0m(&why))?;
-        let mut session = self.session(candidates, profile_level_id, now)?;
+        let mut session = self.session(candidates, remote.profile.as_slice(), now)?;
         let answer = session
             .rtc
             .sdp_api()
@@ -175,7 +175,8 @@ impl ViewerFactory {
         profile_level_id: Option<[u8; 3]>,
         now: Instant,
     ) -> Result<(Viewer, String), ViewerError> {
-        let mut session = self.session(candidates, profile_level_id, now)?;
+        let profiles = Profile::preference(profile_level_id);
+        let mut session = self.session(candidates, &profiles, now)?;
         let mut api = session.rtc.sdp_api();
         let stream = || Some(STREAM.to_owned());
         let mut add = |kind| api.add_media(kind, Direction::SendOnly, stream(), None, None);
@@ -209,7 +210,7 @@ impl ViewerFactory {
     fn session(
         &mut self,
         candidates: &[SocketAddr],
-        profile_level_id: Option<[u8; 3]>,
+        profiles: &[Profile],
         now: Instant,
     ) -> Result<Session, ViewerError> {
         let ufrag = demux::ufrag_for(self.core, &mut self.ids);
@@ -229,7 +230,7 @@ impl ViewerFactory {
             .set_rtcp_report_interval_audio(STR0M_REPORT_INTERVAL)
             .set_rtcp_report_interval_video(STR0M_REPORT_INTERVAL);
         let codecs: &mut CodecConfig = config.codec_config();
-        *codecs = codecs::codec_config(profile_level_id);
+        *codecs = codecs::codec_config(profiles);
         // A receiver that an earlier session left behind would be taken for this one's.
         while self.crypto.take_receiver().is_some() {}
         let mut rtc = config.build(now);

@@ -366,30 +366,36 @@ impl Media {
         let (Some(track), Some(sealing)) = (track, self.sealing.as_deref()) else {
             return Sent::Done;
         };
-        for packet in first..frame.packet_count() {
+        let total = frame.packet_count();
+        let wire_bytes = |packet| {
             let bytes = frame.payload(packet).map_or(0, <[u8]>::len);
-            let wire_bytes = bytes.saturating_add(PACKET_OVERHEAD_BYTES);
-            if paced && !self.pacer.take(wire_bytes, now) {
-                self.progress = Some(Progress {
-                    frame: frame.number,
-                    next_packet: packet,
-                });
-                let left = frame.packet_count().saturating_sub(packet);
-                let left_bytes = left.saturating_mul(wire_bytes);
-                return Sent::Paced(self.pacer.next(left_bytes, now));
+            bytes.saturating_add(PACKET_OVERHEAD_BYTES)
+        };
+        let end = match paced {
+            true => {
+                let sizes = (first..total).map(wire_bytes);
+                first.saturating_add(self.pacer.take(sizes, now))
             }
-            if track
-                .send(frame, packet, &sealing.sender, target, batch)
-                .is_err()
-            {
-                // The numbers of these keys are used up: only a new session goes on.
-                return Sent::Done;
-            }
-            self.budget.sent(wire_bytes);
-            self.stats.packets_sent = self.stats.packets_sent.saturating_add(1);
-            self.stats.bytes_sent = self.stats.bytes_sent.saturating_add(bytes as u64);
+            false => total,
+        };
+        let count = end.saturating_sub(first);
+        let Ok(bytes) = track.send(frame, first..end, &sealing.sender, target, batch) else {
+            // The numbers of these keys are used up: only a new session goes on.
+            return Sent::Done;
+        };
+        let overhead = count.saturating_mul(PACKET_OVERHEAD_BYTES);
+        self.budget.sent(bytes.saturating_add(overhead));
+        self.stats.packets_sent = self.stats.packets_sent.saturating_add(count as u64);
+        self.stats.bytes_sent = self.stats.bytes_sent.saturating_add(bytes as u64);
+        if end >= total {
+            return Sent::Done;
         }
-        Sent::Done
+        self.progress = Some(Progress {
+            frame: frame.number,
+            next_packet: end,
+        });
+        let left_bytes = total.saturating_sub(end).saturating_mul(wire_bytes(end));
+        Sent::Paced(self.pacer.next(left_bytes, now))
     }
 
     /// Writes a report of every track that was sent, and sets the time of the next.

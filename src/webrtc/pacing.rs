@@ -118,10 +118,15 @@ impl VideoPacer {
             .max(VIDEO_BYTES_PER_SECOND);
     }
 
-    /// Takes a packet's bytes; `false` if it has to wait.
-    pub(super) fn take(&mut self, bytes: usize, now: Instant) -> bool {
+    /// Takes packets of `sizes` bytes, as many as may leave; how many those are.
+    pub(super) fn take(&mut self, sizes: impl Iterator<Item = usize>, now: Instant) -> usize {
         self.bucket.fill(self.bytes_per_second, now);
-        self.bucket.take(u64::try_from(bytes).unwrap_or(u64::MAX))
+        sizes
+            .take_while(|&bytes| {
+                let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+                self.bucket.take(bytes)
+            })
+            .count()
     }
 
     /// When to go on with a frame of which `bytes` are left: when the rest, or a full bucket,
@@ -184,7 +189,7 @@ mod tests {
     ) -> (Duration, usize) {
         let (mut now, mut at_once, mut most) = (start, 0, 0);
         for sent in 0..count {
-            while !pacer.take(bytes, now) {
+            while pacer.take(std::iter::once(bytes), now) == 0 {
                 now = pacer.next(bytes * (count - sent), now);
                 at_once = 0;
             }

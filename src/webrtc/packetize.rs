@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::ids::Epoch;
 use crate::limits::RTP_PAYLOAD_BYTES_MAX;
-use crate::media::frame::{AudioFrame, FrameSet, FrameSetHead, TrackKind, VideoFrame};
+use crate::media::frame::{AudioFrame, FrameSet, FrameSetHead, Rendition, TrackKind, VideoFrame};
 
 /// Payload types inside a payload (RFC 6184 table 1), and the masks of a NAL unit's first byte.
 const STAP_A: u8 = 24;
@@ -22,25 +22,44 @@ const FU_HEADER_BYTES: usize = 2;
 /// Bytes before each NAL unit in a STAP-A (RFC 6184 §5.7.1).
 const STAP_LENGTH_BYTES: usize = 2;
 
-/// Cuts the frames of one track of one publish into payloads and numbers them.
+/// Cuts the frames of one rendition of one track of one publish into payloads and numbers them.
 #[derive(Debug)]
 pub struct Packetizer {
     track: TrackKind,
+    rendition: Rendition,
+    safe: bool,
     epoch: Epoch,
     next_number: u64,
     next_sequence: u64,
 }
 
 impl Packetizer {
-    /// Begins with the first numbers of the publish.
+    /// Begins with the first numbers of the publish, for its sound or its video as published.
     #[must_use]
     pub fn new(track: TrackKind, epoch: Epoch) -> Self {
+        Self::of(track, Rendition::Source, epoch)
+    }
+
+    /// The same for video that is made anew, [`Rendition::Safe`].
+    #[must_use]
+    pub fn safe_video(epoch: Epoch) -> Self {
+        Self::of(TrackKind::Video, Rendition::Safe, epoch)
+    }
+
+    fn of(track: TrackKind, rendition: Rendition, epoch: Epoch) -> Self {
         Self {
             track,
+            rendition,
+            safe: true,
             epoch,
-            next_number: epoch.first_number(),
-            next_sequence: epoch.first_number(),
+            next_number: rendition.first_number(epoch),
+            next_sequence: rendition.first_number(epoch),
         }
+    }
+
+    /// Says whether the frames from here on are safe ([`FrameSet::safe`]); they are until told.
+    pub fn set_safe(&mut self, safe: bool) {
+        self.safe = safe;
     }
 
     /// Cuts an access unit: its parameter sets, if it brings any, in packets of their own, then
@@ -70,6 +89,8 @@ impl Packetizer {
         );
         let head = FrameSetHead {
             track: self.track,
+            rendition: self.rendition,
+            safe: self.safe,
             epoch: self.epoch,
             number: self.next_number,
             first_sequence: self.next_sequence,
@@ -93,6 +114,8 @@ impl Packetizer {
         payloads.end_packet()?;
         let head = FrameSetHead {
             track: self.track,
+            rendition: self.rendition,
+            safe: true,
             epoch: self.epoch,
             number: self.next_number,
             first_sequence: self.next_sequence,

@@ -85,6 +85,13 @@ impl HeaderBytes {
             .unwrap_or_default()
     }
 
+    /// Makes it the header of another packet of the same frame.
+    pub fn renumber(&mut self, sequence: u16, marker: bool) {
+        let [_, second, high, low, ..] = &mut self.bytes;
+        *second = (*second & PAYLOAD_TYPE) | if marker { MARKER } else { 0 };
+        [*high, *low] = sequence.to_be_bytes();
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         let start = usize::from(self.length);
         let end = start.saturating_add(bytes.len());

@@ -5,16 +5,21 @@
 //! (fingerprints).
 //!
 //! A viewer's text is first measured, then reduced to what a send-only, ICE-lite peer needs: the
-//! first audio and the first video section that may receive. Every other section is shown to
-//! str0m as a rejected one and rejected in the answer. Candidates are left out: an ICE-lite peer
-//! never sends a check, it learns the viewer's addresses from the viewer's own (RFC 8445 §2.5).
+//! first audio and the first video section that may receive, with one codec each. Every other
+//! section is shown to str0m as a rejected one and rejected in the answer. Candidates are left
+//! out: an ICE-lite peer never sends a check, it learns the viewer's addresses from the viewer's
+//! own (RFC 8445 §2.5).
+
+mod reduce;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::ViewerError;
+use super::codecs::Profile;
 use crate::limits::{SDP_BYTES_MAX, SDP_CANDIDATES_MAX, SDP_LINES_MAX, SDP_SECTIONS_MAX};
 use crate::media::frame::TrackKind;
+use reduce::{Formats, Transport};
 
 /// Highest RTP payload type (RFC 3550 §5.1: 7 bits).
 const PAYLOAD_TYPE_MAX: u32 = 127;
@@ -32,6 +37,8 @@ pub(super) struct RemoteSdp {
     pub(super) sections: Vec<RemoteSection>,
     /// `a=candidate` lines it held.
     pub(super) candidates: usize,
+    /// The H.264 profile that an offer's video is to be announced as, if it is to be sent.
+    pub(super) profile: Option<Profile>,
 }
 
 /// One `m=` section of a viewer's SDP.
@@ -65,8 +72,11 @@ pub(super) struct TrackLines<'a> {
 /// Whether a text is an offer to us or the answer to our offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SdpRole {
-    /// Sections that are of no use are hidden from str0m.
-    Offer,
+    /// Sections that are of no use are hidden from str0m, and so are codecs.
+    Offer {
+        /// Of the room's video, if it is known.
+        profile_level_id: Option<[u8; 3]>,
+    },
     /// Sections must stay as they are: str0m compares them with our offer.
     Answer,
 }
@@ -83,26 +93,25 @@ pub(super) fn read_remote(text: &str, role: SdpRole) -> Result<RemoteSdp, Viewer
         return Err(ViewerError::Sdp("it has no media section (m= line)".into()));
     }
     check_fingerprints(&lines)?;
-    check_payload_types(&parts.sections)?;
-    let ufrag = value_of(&lines, "a=ice-ufrag:").unwrap_or_default();
-    if ufrag.is_empty() || value_of(&lines, "a=ice-pwd:").is_none() {
-        return Err(ViewerError::Sdp(
-            "a=ice-ufrag or a=ice-pwd is missing".into(),
-        ));
-    }
-    if role == SdpRole::Offer {
-        choose_tracks(&mut parts)?;
-    }
+    read_payload_types(&mut parts.sections)?;
+    let profile = match role {
+        SdpRole::Offer { profile_level_id } => choose_tracks(&mut parts, profile_level_id)?,
+        SdpRole::Answer => None,
+    };
+    let transport = Transport::read(&parts)
+        .ok_or_else(|| ViewerError::Sdp("a=ice-ufrag or a=ice-pwd is missing".into()))?;
     let candidates = lines.iter().filter(|line| is_candidate(line)).count();
+    let text = match role {
+        SdpRole::Offer { .. } => reduce::offer(&parts, &transport),
+        SdpRole::Answer => reduce::answer(&parts),
+    };
+    let ufrag = transport.ufrag.to_owned();
     Ok(RemoteSdp {
-        text: reduced(&parts, role),
-        ufrag: ufrag.to_owned(),
-        sections: parts
-            .sections
-            .iter()
-            .map(|section| section.head.clone())
-            .collect(),
+        text,
+        ufrag,
+        sections: parts.sections.into_iter().map(|s| s.head).collect(),
         candidates,
+        profile,
     })
 }
 
@@ -112,8 +121,7 @@ fn measured_lines(text: &str) -> Result<Vec<&str>, ViewerError> {
         return Err(ViewerError::SdpTooLarge("more than 64 KiB"));
     }
     let lines: Vec<&str> = text
-        .split('\n')
-        .map(|line| line.strip_suffix('\r').unwrap_or(line))
+        .lines()
         .filter(|line| !line.is_empty())
         .take(SDP_LINES_MAX.saturating_add(1))
         .collect();
@@ -123,8 +131,7 @@ fn measured_lines(text: &str) -> Result<Vec<&str>, ViewerError> {
     if lines.first() != Some(&"v=0") {
         return Err(ViewerError::Sdp("it does not begin with v=0".into()));
     }
-    let control = |character: char| character.is_control() && character != '\t';
-    if lines.iter().any(|line| line.contains(control)) {
+    if has_control(text) {
         return Err(ViewerError::Sdp("it holds a control character".into()));
     }
     if lines.iter().filter(|line| line.starts_with("m=")).count() > SDP_SECTIONS_MAX {
@@ -134,6 +141,19 @@ fn measured_lines(text: &str) -> Result<Vec<&str>, ViewerError> {
         return Err(ViewerError::SdpTooLarge("more than 50 candidates"));
     }
     Ok(lines)
+}
+
+/// Whether there is a control character other than tabs and line ends.
+fn has_control(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    let legal = |byte: u8| (0x20..0x7f).contains(&byte) || matches!(byte, b'\t' | b'\n' | b'\r');
+    if bytes.all(legal) {
+        // A line end is CR LF or LF.
+        let mut after_cr = text.split('\r').skip(1);
+        return after_cr.any(|after| !after.starts_with('\n'));
+    }
+    let control = |character: char| character.is_control() && character != '\t';
+    text.lines().any(|line| line.contains(control))
 }
 
 fn is_candidate(line: &str) -> bool {
@@ -151,6 +171,12 @@ struct Section<'a> {
     rejected: bool,
     first_line: &'a str,
     lines: Vec<&'a str>,
+    /// `rtpmap`: payload type and codec.
+    codecs: Vec<(u32, &'a str)>,
+    /// `fmtp`: payload type and parameters.
+    parameters: Vec<(u32, &'a str)>,
+    /// Payload types of the track that it shall carry.
+    formats: Option<Formats>,
 }
 
 fn split_sections<'a>(lines: &[&'a str]) -> Parts<'a> {
@@ -190,6 +216,9 @@ fn section_head<'a>(first_line: &'a str, value: &str) -> Section<'a> {
         rejected: port == "0",
         first_line,
         lines: Vec::new(),
+        codecs: Vec::new(),
+        parameters: Vec::new(),
+        formats: None,
     }
 }
 
@@ -219,33 +248,32 @@ fn is_sha256(line: &str) -> bool {
         })
 }
 
-/// Refuses payload types that str0m takes for granted cannot be: out of range, given two
-/// meanings, or retransmitting in a circle.
-fn check_payload_types(sections: &[Section<'_>]) -> Result<(), ViewerError> {
+/// Reads the payload types, and refuses those that str0m takes for granted cannot be: out of
+/// range, given two meanings, or retransmitting in a circle.
+fn read_payload_types(sections: &mut [Section<'_>]) -> Result<(), ViewerError> {
     let contradiction = |pt: u32| ViewerError::Sdp(format!("payload type {pt} has two meanings"));
-    let mut meanings = BTreeMap::new();
+    let mut meanings: BTreeMap<u32, &str> = BTreeMap::new();
     let mut repairs = BTreeMap::new();
     for section in sections {
-        let mut seen = BTreeMap::new();
         for line in &section.lines {
             if let Some((pt, codec)) = numbered(line, "a=rtpmap:")? {
-                let codec = codec.trim().to_ascii_lowercase();
-                let twice = seen.insert(pt, ()).is_some();
-                let known = meanings.entry(pt).or_insert_with(|| codec.clone());
-                if twice || *known != codec {
+                let codec = codec.trim();
+                let twice = section.codecs.iter().any(|(known, _)| *known == pt);
+                let known = meanings.entry(pt).or_insert(codec);
+                if twice || !known.eq_ignore_ascii_case(codec) {
                     return Err(contradiction(pt));
                 }
-            }
-            let Some((pt, parameters)) = numbered(line, "a=fmtp:")? else {
-                continue;
-            };
-            let Some(apt) = parameters.trim().strip_prefix("apt=") else {
-                continue;
-            };
-            let apt = apt.split(';').next().unwrap_or_default().trim();
-            let apt = payload_type(apt)?;
-            if apt == pt || *repairs.entry(pt).or_insert(apt) != apt {
-                return Err(contradiction(pt));
+                section.codecs.push((pt, codec));
+            } else if let Some((pt, parameters)) = numbered(line, "a=fmtp:")? {
+                section.parameters.push((pt, parameters));
+                let Some(apt) = parameters.trim().strip_prefix("apt=") else {
+                    continue;
+                };
+                let apt = apt.split(';').next().unwrap_or_default().trim();
+                let apt = payload_type(apt)?;
+                if apt == pt || *repairs.entry(pt).or_insert(apt) != apt {
+                    return Err(contradiction(pt));
+                }
             }
         }
     }
@@ -278,26 +306,35 @@ fn payload_type(text: &str) -> Result<u32, ViewerError> {
         .ok_or_else(|| ViewerError::Sdp("a payload type is not a number from 0 to 127".into()))
 }
 
-/// Gives each of our tracks the first section that may carry it.
-fn choose_tracks(parts: &mut Parts<'_>) -> Result<(), ViewerError> {
+/// Gives each of our tracks the first section that may carry it, and the codec; gives the
+/// profile of the video's.
+fn choose_tracks(
+    parts: &mut Parts<'_>,
+    profile_level_id: Option<[u8; 3]>,
+) -> Result<Option<Profile>, ViewerError> {
+    let preference = Profile::preference(profile_level_id);
     let session_receives = receives(&parts.session).unwrap_or(true);
     let bundle = bundle_mids(&parts.session);
-    let (mut audio, mut video) = (false, false);
+    let (mut audio, mut video) = (false, None);
     for section in &mut parts.sections {
         let bundled = bundle.contains(&section.head.mid.as_str());
         let usable = (bundled || !section.rejected)
             && receives(&section.lines).unwrap_or(session_receives)
             && legal_mid(&section.head.mid);
-        let codec = |name: &str| has_codec(&section.lines, name);
-        section.head.track = match section.head.media.as_str() {
-            "audio" if usable && !audio && codec("opus/48000/2") => Some(TrackKind::Audio),
-            "video" if usable && !video && codec("h264/90000") => Some(TrackKind::Video),
-            _ => None,
+        let (track, formats) = match section.head.media.as_str() {
+            "audio" if usable && !audio => (TrackKind::Audio, reduce::opus(section)),
+            "video" if usable && video.is_none() => {
+                let chosen = reduce::h264(section, &preference);
+                video = chosen.map(|(_, profile)| profile);
+                (TrackKind::Video, chosen.map(|(formats, _)| formats))
+            }
+            _ => continue,
         };
+        section.formats = formats;
+        section.head.track = formats.map(|_| track);
         audio |= section.head.track == Some(TrackKind::Audio);
-        video |= section.head.track == Some(TrackKind::Video);
     }
-    if !audio && !video {
+    if !audio && video.is_none() {
         return Err(ViewerError::NoCodec);
     }
     let chosen = parts.sections.iter().filter(|s| s.head.track.is_some());
@@ -310,7 +347,7 @@ fn choose_tracks(parts: &mut Parts<'_>) -> Result<(), ViewerError> {
             "its media are not in one BUNDLE group".into(),
         ));
     }
-    Ok(())
+    Ok(video)
 }
 
 fn legal_mid(mid: &str) -> bool {
@@ -334,70 +371,6 @@ fn receives(lines: &[&str]) -> Option<bool> {
 
 fn is_direction(line: &str) -> bool {
     receives(&[line]).is_some()
-}
-
-fn has_codec(lines: &[&str], name: &str) -> bool {
-    lines
-        .iter()
-        .filter_map(|line| line.strip_prefix("a=rtpmap:"))
-        .filter_map(|value| value.split_once(' '))
-        .any(|(_, codec)| codec.trim().eq_ignore_ascii_case(name))
-}
-
-/// The text for str0m.
-fn reduced(parts: &Parts<'_>, role: SdpRole) -> String {
-    let mut text = String::new();
-    let mut line = |line: &str| {
-        text.push_str(line);
-        text.push_str("\r\n");
-    };
-    let keep = |line: &str| {
-        let fingerprint = line.starts_with("a=fingerprint:") && !is_sha256(line);
-        !fingerprint && !is_candidate(line) && line != "a=end-of-candidates"
-    };
-    for session_line in &parts.session {
-        let group = session_line.starts_with("a=group:") || is_direction(session_line);
-        if keep(session_line) && !(role == SdpRole::Offer && group) {
-            line(session_line);
-        }
-    }
-    if role == SdpRole::Answer {
-        for section in &parts.sections {
-            line(section.first_line);
-            section
-                .lines
-                .iter()
-                .filter(|l| keep(l))
-                .for_each(|l| line(l));
-        }
-        return text;
-    }
-    let carried = |section: &&Section<'_>| section.head.track.is_some();
-    let mids = parts
-        .sections
-        .iter()
-        .filter(carried)
-        .map(|s| s.head.mid.as_str());
-    line(&format!(
-        "a=group:BUNDLE {}",
-        mids.collect::<Vec<_>>().join(" ")
-    ));
-    for (index, section) in parts.sections.iter().enumerate() {
-        if section.head.track.is_none() {
-            // A stand-in that str0m rejects; the answer shows the section's own words. Its mid
-            // may be missing or used twice, so it gets one that no browser writes.
-            line("m=audio 0 UDP/TLS/RTP/SAVPF 0");
-            line("c=IN IP4 0.0.0.0");
-            line(&format!("a=mid:~{index}"));
-            line("a=inactive");
-            continue;
-        }
-        line(section.first_line);
-        let kept = section.lines.iter().filter(|l| keep(l) && !is_direction(l));
-        kept.for_each(|l| line(l));
-        line("a=recvonly");
-    }
-    text
 }
 
 /// Puts our answer together from str0m's: rejects what is not carried, and says which sources

@@ -4,7 +4,7 @@
 //! RFC 3550 §5.1 (sequence number and timestamp), RFC 3711 §3.3.1 (packet index).
 //!
 //! A [`Segment`] is a stretch in which the viewer's number is the room's plus a constant. A
-//! skipped frame, a new publish or a join's burst begins the next one. Everything that a packet's
+//! skipped frame, a new publish, another rendition or a join's burst begins the next one. Everything that a packet's
 //! header says follows from its viewer number and its segment, so that a packet sent again is the
 //! same to the last bit: with AEAD ciphers, another plaintext under the same number would give
 //! the key away.
@@ -21,28 +21,54 @@ const BURST_TICKS: u32 = 90;
 /// they end, in ticks. Less than the time to the next picture at 90 pictures a second.
 const REPEAT_TICKS: u32 = 900;
 
-/// Newest frame of a join's burst: the only one whose timestamp is true.
+/// Frames after a burst that may still be older than what was shown: those of a rendition that
+/// comes later than the one before it, while it catches up; 17 s at 30 pictures a second.
+const LATE_FRAMES_MAX: u64 = 512;
+
+/// A join's burst, and where its timestamps end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Burst {
-    /// Its number.
+    /// Number of its first frame.
+    pub(super) first: u64,
+    /// Number of its newest frame.
     pub(super) newest: u64,
-    /// Its timestamp, in ticks, without the viewer's offset.
+    /// Timestamp of that, in ticks, without the viewer's offset; its true one, unless that is
+    /// over.
     pub(super) newest_ticks: u32,
     /// Ticks from one frame to the next.
     pub(super) spacing: u32,
+    /// Whether the newest's true timestamp is over, so that those of the next frames may be too.
+    pub(super) is_late: bool,
 }
 
 impl Burst {
     /// Timestamp of a frame whose true one is `ticks`. Depends on nothing else, so that a packet
-    /// sent again carries the same.
+    /// sent again carries the same. Frames of another rendition have numbers before the first, or
+    /// far behind the newest.
     fn ticks(self, number: u64, ticks: u32) -> u32 {
-        match self.newest.checked_sub(number) {
-            Some(before) => {
-                let before = u32::try_from(before).unwrap_or(u32::MAX);
-                self.newest_ticks
-                    .wrapping_sub(before.wrapping_mul(self.spacing))
-            }
-            None => ticks,
+        if number < self.first {
+            return ticks;
+        }
+        if let Some(before) = self.newest.checked_sub(number) {
+            let before = u32::try_from(before).unwrap_or(u32::MAX);
+            return self
+                .newest_ticks
+                .wrapping_sub(before.wrapping_mul(self.spacing));
+        }
+        let after = number.saturating_sub(self.newest);
+        let Some(after) = u32::try_from(after)
+            .ok()
+            .filter(|_| self.is_late && after <= LATE_FRAMES_MAX)
+        else {
+            return ticks;
+        };
+        let earliest = self
+            .newest_ticks
+            .wrapping_add(after.wrapping_mul(BURST_TICKS));
+        if is_newer(ticks, earliest) {
+            ticks
+        } else {
+            earliest
         }
     }
 
@@ -52,9 +78,11 @@ impl Burst {
     fn new(first: u64, newest: u64, newest_ticks: u32, shown: Option<u32>) -> Self {
         let frames = u32::try_from(newest.saturating_sub(first)).unwrap_or(u32::MAX);
         let true_end = Self {
+            first,
             newest,
             newest_ticks,
             spacing: BURST_TICKS,
+            is_late: false,
         };
         let Some(shown) = shown else {
             return true_end;
@@ -64,11 +92,17 @@ impl Burst {
         if is_ahead && u64::from(ahead) > u64::from(frames) * u64::from(BURST_TICKS) {
             return true_end;
         }
-        let ahead = if is_ahead { ahead } else { REPEAT_TICKS };
+        let ahead = if is_ahead {
+            ahead
+        } else {
+            REPEAT_TICKS.max(frames.saturating_add(1))
+        };
         Self {
+            first,
             newest,
             newest_ticks: shown.wrapping_add(ahead),
             spacing: (ahead / frames.saturating_add(1)).clamp(1, BURST_TICKS),
+            is_late: !is_ahead,
         }
     }
 }
@@ -100,6 +134,11 @@ impl Place {
     pub(super) fn sequence(self) -> u16 {
         low_bits(self.index)
     }
+}
+
+/// Whether a timestamp is not before another (RFC 3550 §5.1: they wrap).
+fn is_newer(ticks: u32, than: u32) -> bool {
+    ticks.wrapping_sub(than) < u32::MAX / 2
 }
 
 fn low_bits(index: u64) -> u16 {
@@ -151,10 +190,18 @@ impl Numbering {
         }
     }
 
-    /// Numbers the next packet to be sent: packet `packet` of `frame`, whose true timestamp is
-    /// `ticks`.
-    pub(super) fn place(&mut self, frame: &FrameSet, packet: usize, ticks: u32) -> Place {
+    /// Numbers the next packets to be sent: `count` packets of `frame` from `packet` on; the
+    /// frame's true timestamp is `ticks`. Gives the place of the first; the others' are one packet
+    /// index further each.
+    pub(super) fn place(
+        &mut self,
+        frame: &FrameSet,
+        packet: usize,
+        count: usize,
+        ticks: u32,
+    ) -> Place {
         let room = frame.first_sequence.saturating_add(packet as u64);
+        let count = count as u64;
         if self.expected != Some(room) {
             while self.segments.len() >= SEGMENTS_MAX {
                 self.segments.pop_front();
@@ -166,14 +213,13 @@ impl Numbering {
                 relaxed: self.relaxed.then_some(self.next),
             });
         }
-        self.expected = Some(room.saturating_add(1));
+        self.expected = Some(room.saturating_add(count));
         let index = self.next;
-        self.next = self.next.saturating_add(1);
+        self.next = self.next.saturating_add(count);
         let ticks = self
             .burst
             .map_or(ticks, |burst| burst.ticks(frame.number, ticks));
-        let newer = |shown: u32| ticks.wrapping_sub(shown) < u32::MAX / 2;
-        if self.shown.is_none_or(newer) {
+        if self.shown.is_none_or(|shown| is_newer(ticks, shown)) {
             self.shown = Some(ticks);
         }
         Place {
@@ -242,12 +288,14 @@ mod tests {
 
     use super::*;
     use crate::ids::Epoch;
-    use crate::media::frame::{FrameSetHead, TrackKind};
+    use crate::media::frame::{FrameSetHead, Rendition, TrackKind};
     use crate::media::time::MediaTime;
 
     fn frame(number: u64, first_sequence: u64, packets: u32) -> FrameSet {
         let head = FrameSetHead {
             track: TrackKind::Video,
+            rendition: Rendition::of_number(number),
+            safe: true,
             epoch: Epoch(0),
             number,
             first_sequence,
@@ -268,7 +316,7 @@ mod tests {
         let mut places = Vec::new();
         for frame in &frames {
             for packet in 0..frame.packet_count() {
-                places.push(numbering.place(frame, packet, 0).index);
+                places.push(numbering.place(frame, packet, 1, 0).index);
             }
         }
         assert_eq!(places, [7, 8, 9, 10, 11]);
@@ -285,7 +333,7 @@ mod tests {
         let long = frame(0, 0, 40_000);
         let mut last = None;
         for packet in 0..long.packet_count() {
-            last = Some(numbering.place(&long, packet, 0));
+            last = Some(numbering.place(&long, packet, 1, 0));
         }
         let last = last.unwrap();
         assert_eq!(last.index, 72_766);
@@ -299,7 +347,9 @@ mod tests {
     fn burst_sent_again_shows_nothing_older_than_what_was_shown() {
         let mut numbering = Numbering::new(0);
         let place = |numbering: &mut Numbering, number: u64, ticks| {
-            numbering.place(&frame(number, number, 1), 0, ticks).ticks
+            numbering
+                .place(&frame(number, number, 1), 0, 1, ticks)
+                .ticks
         };
         let mut shown = 0;
         for number in 0..300 {
@@ -321,11 +371,59 @@ mod tests {
     }
 
     #[test]
+    fn change_of_rendition_breaks_neither_numbers_nor_timestamps() {
+        const MADE: u64 = 1 << 63;
+        let mut numbering = Numbering::new(9);
+        // Ticks of the source, and of what is made of it, which comes 100 ms later.
+        let source = |number: u64| 90_000 + 3_000 * number as u32;
+        let made = |number: u64| source(number) - 9_000;
+        let mut sent = Vec::new();
+        let mut send = |numbering: &mut Numbering, number: u64, ticks| {
+            let frame = frame(number, number * 2, 2);
+            for packet in 0..2 {
+                let place = numbering.place(&frame, packet, 1, ticks);
+                sent.push((number, ticks, packet, place));
+            }
+        };
+        for number in 0..10 {
+            send(&mut numbering, number, source(number));
+        }
+        // At a keyframe of the other, and back at one of the source.
+        let first = MADE / 2 + 10;
+        numbering.begin_burst(first, first, made(10));
+        for number in 10..40 {
+            send(&mut numbering, MADE / 2 + number, made(number));
+        }
+        numbering.begin_burst(45, 46, source(46));
+        for number in 45..60 {
+            send(&mut numbering, number, source(number));
+        }
+        let places: Vec<Place> = sent.iter().map(|it| it.3).collect();
+        let indices: Vec<u64> = places.iter().map(|place| place.index).collect();
+        assert_eq!(indices, (9..9 + indices.len() as u64).collect::<Vec<_>>());
+        for pair in sent.windows(3).step_by(2) {
+            let (before, after) = (pair[1].3.ticks, pair[2].3.ticks);
+            assert!(after > before, "{after} follows {before}");
+        }
+        let true_again = sent.iter().filter(|it| it.0 > MADE / 2 + 14);
+        assert!(true_again.clone().count() > 40);
+        assert!(true_again.into_iter().all(|it| it.3.ticks == it.1));
+        for (number, ticks, packet, place) in sent {
+            let frame = frame(number, number * 2, 2);
+            assert_eq!(numbering.placed(&frame, packet, ticks), Some(place));
+            let room = number * 2 + packet as u64;
+            assert_eq!(numbering.room_sequence(place.sequence()), Some(room));
+        }
+    }
+
+    #[test]
     fn burst_timestamps_are_a_millisecond_apart_and_end_at_the_true_one() {
         let mut numbering = Numbering::new(0);
         numbering.begin_burst(9, 12, 900_000);
         let ticks = |numbering: &mut Numbering, number: u64, ticks| {
-            numbering.place(&frame(number, number, 1), 0, ticks).ticks
+            numbering
+                .place(&frame(number, number, 1), 0, 1, ticks)
+                .ticks
         };
         assert_eq!(ticks(&mut numbering, 10, 894_000), 899_820);
         assert_eq!(ticks(&mut numbering, 11, 897_000), 899_910);
@@ -337,7 +435,7 @@ mod tests {
     fn segments_are_bounded_and_old_ones_forgotten() {
         let mut numbering = Numbering::new(0);
         for number in 0..100 {
-            numbering.place(&frame(number, number * 10, 1), 0, 0);
+            numbering.place(&frame(number, number * 10, 1), 0, 1, 0);
         }
         assert_eq!(numbering.segments.len(), SEGMENTS_MAX);
         assert_eq!(numbering.room_sequence(99), Some(990));
@@ -367,7 +465,7 @@ mod tests {
                 sequence += u64::from(packets);
                 for packet in 0..frame.packet_count() {
                     let ticks = (number * 3_000) as u32;
-                    let place = numbering.place(&frame, packet, ticks);
+                    let place = numbering.place(&frame, packet, 1, ticks);
                     prop_assert_eq!(place.index, u64::from(first) + sent.len() as u64);
                     sent.push((number, frame.first_sequence, packets, packet, ticks, place));
                 }

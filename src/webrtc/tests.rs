@@ -18,7 +18,7 @@ use str0m::media::MediaKind;
 use super::batch::SendBatch;
 use super::*;
 use crate::ids::{CoreId, Epoch, IdSource, ViewerId};
-use crate::media::frame::{FrameSet, FrameSetHead, TrackKind};
+use crate::media::frame::{FrameSet, FrameSetHead, Rendition, TrackKind};
 use crate::media::time::{MediaTime, Timebase};
 use crate::messages::ViewerEnd;
 use kit::{KitViewer, KitWishes};
@@ -85,6 +85,8 @@ impl Room {
         self.next[track as usize] = (number + 1, first_sequence + payloads.len() as u64);
         let head = FrameSetHead {
             track,
+            rendition: Rendition::of_number(number),
+            safe: true,
             epoch: Epoch(1),
             number,
             first_sequence,

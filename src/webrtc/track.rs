@@ -5,6 +5,7 @@
 //! extension of WebRTC.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::Instant;
 
 use super::batch::SendBatch;
@@ -180,31 +181,46 @@ impl Track {
         self.numbering.relax();
     }
 
-    /// Seals packet `packet` of `frame` into `batch`; its payload bytes, or 0 if there is no
-    /// such packet.
+    /// Seals the packets `packets` of `frame` into `batch`; their payload bytes.
+    ///
+    /// What a frame's packets have in common is made once.
     pub(super) fn send(
         &mut self,
         frame: &FrameSet,
-        packet: usize,
+        packets: Range<usize>,
         sender: &SrtpSender,
         target: Target,
         batch: &mut SendBatch,
     ) -> Result<usize, SrtpError> {
-        let Some(payload) = frame.payload(packet) else {
+        let end = packets.end.min(frame.packet_count());
+        let packets = packets.start..end;
+        if packets.is_empty() {
             return Ok(0);
-        };
+        }
         let ticks = self.ticks(frame.pts);
-        let place = self.numbering.place(frame, packet, ticks);
-        let header = self.header(frame, packet, place);
-        let header = header.write(&self.extensions(place));
+        let count = packets.len();
+        let mut place = self.numbering.place(frame, packets.start, count, ticks);
+        let mut header = self
+            .header(frame, packets.start, place)
+            .write(&self.extensions(place));
         let (to, from) = target;
-        batch.push(to, from, |out| {
-            sender.seal_rtp(header.as_bytes(), self.ssrc, place.index, payload, out)
-        })?;
-        self.packets = self.packets.wrapping_add(1);
-        let bytes = u32::try_from(payload.len()).unwrap_or_default();
+        let mut sent = 0_usize;
+        for packet in packets {
+            let Some(payload) = frame.payload(packet) else {
+                break;
+            };
+            header.renumber(place.sequence(), self.marker(frame, packet));
+            batch.push(to, from, |out| {
+                sender.seal_rtp(header.as_bytes(), self.ssrc, place.index, payload, out)
+            })?;
+            place.index = place.index.saturating_add(1);
+            sent = sent.saturating_add(payload.len());
+        }
+        let count = u32::try_from(count).unwrap_or_default();
+        self.packets = self.packets.wrapping_add(count);
+        let bytes = u32::try_from(sent).unwrap_or_default();
         self.bytes = self.bytes.wrapping_add(bytes);
-        Ok(payload.len())
+        Ok(sent)
     }
 
     /// Seals a packet that was sent before into `batch` again: from the source of
@@ -271,10 +287,14 @@ impl Track {
         ticks.wrapping_add(self.ticks_offset)
     }
 
+    /// Whether a packet ends its picture (RFC 6184 §5.1).
+    fn marker(&self, frame: &FrameSet, packet: usize) -> bool {
+        self.kind == TrackKind::Video && packet.saturating_add(1) == frame.packet_count()
+    }
+
     fn header(&self, frame: &FrameSet, packet: usize, place: Place) -> RtpHeader {
-        let last = packet.saturating_add(1) == frame.packet_count();
         RtpHeader {
-            marker: self.kind == TrackKind::Video && last,
+            marker: self.marker(frame, packet),
             payload_type: self.payload_type,
             sequence: place.sequence(),
             timestamp: self.timestamp(place.ticks),
@@ -306,7 +326,7 @@ mod tests {
 
     use super::*;
     use crate::ids::Epoch;
-    use crate::media::frame::FrameSetHead;
+    use crate::media::frame::{FrameSetHead, Rendition};
     use crate::webrtc::rtp::RtpPacket;
     use crate::webrtc::srtp::{SrtpKeys, SrtpProfile, SrtpReceiver};
 
@@ -344,7 +364,7 @@ mod tests {
                     let bytes = if again {
                         track.resend(frame, packet, sender, target, &mut batch)
                     } else {
-                        track.send(frame, packet, sender, target, &mut batch)
+                        track.send(frame, packet..packet + 1, sender, target, &mut batch)
                     };
                     assert!(bytes.unwrap() > 0);
                     let (_, datagram) = batch.trains().next().unwrap();
@@ -363,6 +383,8 @@ mod tests {
     fn frame(number: u64) -> FrameSet {
         let head = FrameSetHead {
             track: TrackKind::Video,
+            rendition: Rendition::of_number(number),
+            safe: true,
             epoch: Epoch(0),
             number,
             first_sequence: number * 3,

@@ -9,9 +9,11 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod habits;
 mod hostile;
 mod media;
 mod signalling;
+mod tls;
 mod webhooks;
 
 use std::time::Duration;

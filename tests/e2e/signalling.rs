@@ -57,6 +57,10 @@ fn chat_reaches_everyone_of_the_room_and_nobody_else() {
     let mut ann = KitSocket::connect(server.addresses.http, "talk", "a", "Ann");
     let mut bob = KitSocket::connect(server.addresses.http, "talk", "b", "Bob");
     let mut eve = KitSocket::connect(server.addresses.http, "elsewhere", "e", "Eve");
+    // The offer says that one has joined.
+    for socket in [&mut ann, &mut bob, &mut eve] {
+        socket.next_of("getOffer");
+    }
     ann.send("chat", "hello");
     for socket in [&mut ann, &mut bob] {
         let message = loop {

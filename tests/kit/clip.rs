@@ -13,6 +13,7 @@ use rtmpeer::media::flv::file::{Tag, TagKind, tags};
 use rtmpeer::runtime::now;
 
 use super::publisher::{Progress, TcpPublisher};
+use super::tls::KitTls;
 
 /// The tags of a clip.
 pub fn clip(name: &str) -> Vec<Tag> {
@@ -37,7 +38,16 @@ impl LiveClip {
 
     /// Publishes a clip of `tests/data`; the server must accept.
     pub fn publish_clip(server: SocketAddr, room: &str, name: &str) -> Self {
-        let mut publisher = TcpPublisher::publish(server, "live", room);
+        Self::play(TcpPublisher::publish(server, "live", room), name)
+    }
+
+    /// Publishes the baseline clip by RTMPS; the server must accept.
+    pub fn publish_tls(server: SocketAddr, tls: &KitTls, room: &str) -> Self {
+        let publisher = TcpPublisher::publish_tls(server, tls, "live", room);
+        Self::play(publisher, "baseline.flv")
+    }
+
+    fn play(mut publisher: TcpPublisher, name: &str) -> Self {
         assert_eq!(*publisher.rtmp.progress(), Progress::Publishing);
         let tags = clip(name);
         let stop = Arc::new(AtomicBool::new(false));

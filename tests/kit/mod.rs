@@ -14,6 +14,7 @@
 pub mod clip;
 pub mod publisher;
 pub mod server;
+pub mod tls;
 pub mod udp_viewer;
 pub mod viewer;
 pub mod websocket;

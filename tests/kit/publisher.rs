@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,8 @@ use rml_rtmp::sessions::{
     ClientSessionResult, PublishRequestType,
 };
 use rml_rtmp::time::RtmpTimestamp;
+
+use super::tls::{KitStream, KitTls};
 
 /// How far a publisher has got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,17 +147,21 @@ impl KitPublisher {
 pub struct TcpPublisher {
     /// The protocol.
     pub rtmp: KitPublisher,
-    stream: TcpStream,
+    stream: KitStream,
 }
 
 impl TcpPublisher {
     /// Connects and publishes; returns once the server has accepted or refused.
     pub fn publish(server: SocketAddr, app: &str, key: &str) -> Self {
-        let stream = TcpStream::connect(server).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        Self::begin(KitStream::connect(server, None), app, key)
+    }
+
+    /// The same with TLS.
+    pub fn publish_tls(server: SocketAddr, tls: &KitTls, app: &str, key: &str) -> Self {
+        Self::begin(KitStream::connect(server, Some(tls)), app, key)
+    }
+
+    fn begin(stream: KitStream, app: &str, key: &str) -> Self {
         let mut publisher = Self {
             rtmp: KitPublisher::new(app, key),
             stream,
@@ -193,9 +199,14 @@ impl TcpPublisher {
         self.flush();
     }
 
+    /// Writes any bytes.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
     /// Whether the server has closed the connection, waiting for it up to `limit`.
     pub fn closed_within(&mut self, limit: Duration) -> bool {
-        self.stream.set_read_timeout(Some(limit)).unwrap();
+        self.stream.tcp().set_read_timeout(Some(limit)).unwrap();
         let mut buffer = [0; 16_384];
         loop {
             match self.stream.read(&mut buffer) {

@@ -1,12 +1,14 @@
 //! The real server on loopback, and a plain HTTP client for it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rtmpeer::config::Config;
 use rtmpeer::runtime::now;
 use rtmpeer::server::{Addresses, Server};
+
+use super::tls::{KitStream, KitTls};
 
 /// Longest wait for anything that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,6 +18,7 @@ pub struct KitServer {
     server: Option<Server>,
     /// Where it is.
     pub addresses: Addresses,
+    tls: Option<KitTls>,
 }
 
 impl KitServer {
@@ -41,12 +44,31 @@ impl KitServer {
         Self {
             server: Some(server),
             addresses,
+            tls: None,
         }
+    }
+
+    /// Starts one that speaks HTTPS, and RTMPS as well.
+    pub fn start_tls(cores: u16, tls: KitTls) -> Self {
+        let settings = tls.settings();
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let mut server = Self::start(cores, &settings);
+        server.tls = Some(tls);
+        server
+    }
+
+    /// The certificate it was started with.
+    pub fn tls(&self) -> &KitTls {
+        self.tls.as_ref().unwrap()
     }
 
     /// Sends one request and gives status, head and body.
     pub fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
-        http(self.addresses.http, method, path, headers, body)
+        let stream = KitStream::connect(self.addresses.http, self.tls.as_ref());
+        http_on(stream, method, path, headers, body)
     }
 
     /// Stops it and says whether every thread ended well.
@@ -95,8 +117,23 @@ pub fn http(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Reply {
-    let mut stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    http_on(
+        KitStream::connect(server, None),
+        method,
+        path,
+        headers,
+        body,
+    )
+}
+
+fn http_on(
+    mut stream: KitStream,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
+    let server = stream.tcp().peer_addr().unwrap();
     let mut request =
         format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n");
     for (name, value) in headers {

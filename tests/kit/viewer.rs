@@ -16,6 +16,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
@@ -23,6 +24,7 @@ use str0m::media::{Direction, KeyframeRequestKind, MediaKind, MediaTime, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, ExtensionMap};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
+use str0m_proto::crypto::CryptoProvider;
 
 /// Packets kept to wait for a retransmission: a join's burst brings hundreds in one round trip.
 const REORDERING_PACKETS: usize = 1_000;
@@ -108,11 +110,21 @@ impl KitViewer {
 
     /// A player with wishes of its own.
     pub fn with(address: SocketAddr, wishes: KitWishes, now: Instant) -> Self {
+        Self::build(address, wishes, RtcConfig::new(), now)
+    }
+
+    /// A player with cryptography that is not str0m's default.
+    pub fn with_crypto(address: SocketAddr, crypto: Arc<CryptoProvider>, now: Instant) -> Self {
+        let config = RtcConfig::new().set_crypto_provider(crypto);
+        Self::build(address, KitWishes::default(), config, now)
+    }
+
+    fn build(address: SocketAddr, wishes: KitWishes, config: RtcConfig, now: Instant) -> Self {
         let mut extensions = ExtensionMap::standard();
         if wishes.playout_delay {
             extensions.set(12, Extension::PlayoutDelay);
         }
-        let mut config = RtcConfig::new()
+        let mut config = config
             .clear_codecs()
             .set_reordering_size_video(REORDERING_PACKETS)
             .set_extension_map(extensions);

@@ -1,24 +1,40 @@
 //! A client of the WebSocket signalling, blocking.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 use tungstenite::{Message, WebSocket};
 
 use super::server::PATIENCE;
+use super::tls::{KitStream, KitTls};
 
 /// A connected client.
 pub struct KitSocket {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<KitStream>,
 }
 
 impl KitSocket {
     /// Connects as `client` of a room.
     pub fn connect(server: SocketAddr, room: &str, client: &str, name: &str) -> Self {
-        let stream = TcpStream::connect(server).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let url = format!("ws://{server}/v1/ws?roomID={room}&clientID={client}&clientName={name}");
+        let query = format!("roomID={room}&clientID={client}&clientName={name}");
+        Self::begin(KitStream::connect(server, None), server, &query)
+    }
+
+    /// The same with TLS.
+    pub fn connect_tls(
+        server: SocketAddr,
+        tls: &KitTls,
+        room: &str,
+        client: &str,
+        name: &str,
+    ) -> Self {
+        let query = format!("roomID={room}&clientID={client}&clientName={name}");
+        Self::begin(KitStream::connect(server, Some(tls)), server, &query)
+    }
+
+    fn begin(stream: KitStream, server: SocketAddr, query: &str) -> Self {
+        let url = format!("ws://{server}/v1/ws?{query}");
         let (socket, response) = tungstenite::client(url, stream).unwrap();
         assert_eq!(response.status().as_u16(), 101);
         Self { socket }
@@ -61,7 +77,11 @@ impl KitSocket {
 
     /// Whether nothing of a type comes within `time`.
     pub fn is_silent_of(&mut self, kind: &str, time: Duration) -> bool {
-        self.socket.get_ref().set_read_timeout(Some(time)).unwrap();
+        self.socket
+            .get_ref()
+            .tcp()
+            .set_read_timeout(Some(time))
+            .unwrap();
         let silent = loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) if text.contains(&format!("\"type\":\"{kind}\"")) => {
@@ -73,6 +93,7 @@ impl KitSocket {
         };
         self.socket
             .get_ref()
+            .tcp()
             .set_read_timeout(Some(PATIENCE))
             .unwrap();
         silent

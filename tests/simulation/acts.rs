@@ -57,6 +57,7 @@ impl World {
             watch: Watch::new(self.now),
             accepted: false,
             told_live: None,
+            told: Vec::new(),
             asked_key: None,
             first_ticks: [None; 2],
         });
@@ -316,6 +317,7 @@ impl World {
             0,
             "the transcoder keeps a stream"
         );
+        assert_eq!(self.encoder.streams(), 0, "the encoder keeps a stream");
         assert!(
             self.webhooks.is_settled(),
             "a stream started and never ended"

@@ -28,9 +28,12 @@ pub struct Clip {
     pub tags: Vec<Tag>,
     /// How long one turn of it lasts, in milliseconds.
     pub round_ms: u32,
-    /// Whether pictures come out in the order they go in.
+    /// Whether pictures come out as they go in, at once: all others are made anew.
     pub in_order: bool,
-    /// Picture by content: its place among the pictures, and its timestamp.
+    /// Publishers begin before this tag.
+    pub begin_before: usize,
+    /// Picture by content: its place among the pictures in the order of showing, and when it is
+    /// shown.
     pictures: BTreeMap<u64, (usize, u32)>,
 }
 
@@ -57,29 +60,71 @@ impl Clip {
         CLIP.get_or_init(|| Self::read("high-b-frames.flv", false))
     }
 
+    /// Without B-frames, then with, and so on.
+    pub fn turning() -> &'static Self {
+        static CLIP: OnceLock<Clip> = OnceLock::new();
+        CLIP.get_or_init(|| {
+            let (first, second) = (Self::baseline(), Self::reordered());
+            let mut tags = first.tags.clone();
+            let begin_before = tags.len();
+            let later = |tag: &Tag| Tag {
+                timestamp_ms: tag.timestamp_ms + first.round_ms,
+                ..tag.clone()
+            };
+            let is = |kind: TagKind| move |tag: &&Tag| tag.kind == kind;
+            let head = second.heads.iter().filter(is(TagKind::Video));
+            let pictures = second.tags.iter().filter(is(TagKind::Video));
+            let sounds = first.tags.iter().filter(is(TagKind::Audio));
+            tags.extend(head.chain(pictures).chain(sounds).map(later));
+            tags.sort_by_key(|tag| tag.timestamp_ms);
+            Self::of("turning", first.heads.clone(), tags, false, begin_before)
+        })
+    }
+
     fn read(name: &str, in_order: bool) -> Self {
         let is_head = |tag: &Tag| tag.payload.get(1) == Some(&0);
         let is_media = |tag: &Tag| matches!(tag.kind, TagKind::Audio | TagKind::Video);
         let all = kit::clip::clip(name).into_iter().filter(is_media);
         let (heads, tags): (Vec<Tag>, Vec<Tag>) = all.partition(is_head);
-        let last = tags.iter().map(|tag| tag.timestamp_ms).max().unwrap();
-        let mut pictures = BTreeMap::new();
-        let videos = tags.iter().filter(|tag| tag.kind == TagKind::Video);
-        // The last one says the end of the sequence and has no picture.
-        for tag in videos.filter(|tag| tag.payload.get(1) == Some(&1)) {
-            let fingerprint = fingerprint(access_unit(&tag.payload));
-            let before = pictures.insert(fingerprint, (pictures.len(), tag.timestamp_ms));
-            assert!(before.is_none(), "two pictures of {name} are the same");
-        }
+        let begin_before = tags.len();
+        let clip = Self::of(name, heads, tags, in_order, begin_before);
         assert!(
-            heads.len() == 2 && pictures.len() == 60,
+            clip.heads.len() == 2 && clip.pictures.len() == 60,
             "{name} is another clip"
         );
+        clip
+    }
+
+    fn of(
+        name: &str,
+        heads: Vec<Tag>,
+        tags: Vec<Tag>,
+        in_order: bool,
+        begin_before: usize,
+    ) -> Self {
+        let last = tags.iter().map(|tag| tag.timestamp_ms).max().unwrap();
+        let videos = tags.iter().filter(|tag| tag.kind == TagKind::Video);
+        // The last one says the end of the sequence and has no picture.
+        let shown: Vec<(u32, u64)> = videos
+            .filter(|tag| tag.payload.get(1) == Some(&1))
+            .map(|tag| {
+                let shown_ms = tag.timestamp_ms + composition_time_ms(&tag.payload);
+                (shown_ms, fingerprint(access_unit(&tag.payload)))
+            })
+            .collect();
+        let mut in_order_of_showing = shown;
+        in_order_of_showing.sort_unstable();
+        let mut pictures = BTreeMap::new();
+        for (place, (shown_ms, fingerprint)) in in_order_of_showing.into_iter().enumerate() {
+            let before = pictures.insert(fingerprint, (place, shown_ms));
+            assert!(before.is_none(), "two pictures of {name} are the same");
+        }
         Self {
             heads,
             tags,
             round_ms: last + 33,
             in_order,
+            begin_before,
             pictures,
         }
     }
@@ -115,9 +160,15 @@ fn kind_of(unit: &[u8]) -> u8 {
 fn fingerprint<'a>(units: impl Iterator<Item = &'a [u8]>) -> u64 {
     let mut hasher = DefaultHasher::new();
     for unit in units.filter(|unit| [SLICE, IDR].contains(&kind_of(unit))) {
-        hasher.write(unit);
+        // Whoever makes a picture anew says where keyframes are.
+        hasher.write(&unit[1..]);
     }
     hasher.finish()
+}
+
+/// What a video tag's body says of how long after its time it is shown (FLV annex E.4.3.1).
+fn composition_time_ms(body: &Bytes) -> u32 {
+    u32::from_be_bytes([0, body[2], body[3], body[4]])
 }
 
 /// NAL units of a video tag's body.

@@ -7,7 +7,7 @@ use rtmpeer::control::ControlOutput;
 use rtmpeer::engine::EngineOutput;
 use rtmpeer::ids::CoreId;
 use rtmpeer::limits::{CONTROL_MAILBOX_MESSAGES, CORE_MAILBOX_MESSAGES, TRANSCODE_INBOX_UNITS};
-use rtmpeer::messages::{ControlMsg, CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply};
+use rtmpeer::messages::{ControlMsg, CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply, VideoMsg};
 use rtmpeer::webrtc::batch::{BATCH_BYTES_MAX, BATCH_TRAINS_MAX};
 
 use super::publisher::Anchor;
@@ -47,6 +47,10 @@ impl World {
             CoreInput::Transcoded(reply) => {
                 core.mail_waiting -= 1;
                 core.engine.handle_transcoded(reply, now);
+            }
+            CoreInput::VideoMade(reply) => {
+                core.mail_waiting -= 1;
+                core.engine.handle_video_reply(reply, now);
             }
             CoreInput::Media(message) => {
                 core.media_waiting -= 1;
@@ -101,7 +105,8 @@ impl World {
                 | EngineOutput::Control(_)
                 | EngineOutput::Core { .. }
                 | EngineOutput::Media { .. }
-                | EngineOutput::Transcode { .. }) => {
+                | EngineOutput::Transcode { .. }
+                | EngineOutput::TranscodeVideo { .. }) => {
                     outputs += 1;
                     assert!(outputs <= OUTPUTS_PER_TURN_MAX, "outputs pile up");
                     self.core_output(index, other);
@@ -180,6 +185,11 @@ impl World {
                 publisher: _,
                 message,
             } => self.post_transcode(message),
+            EngineOutput::TranscodeVideo { message } => {
+                let delay = self.chance.micros(2_000, 15_000);
+                self.last_video = self.last_video.max(self.now + delay);
+                self.post(self.last_video, Due::TranscodeVideo(message));
+            }
             EngineOutput::Datagrams | EngineOutput::Timeout(_) => unreachable!(),
         }
     }
@@ -248,6 +258,23 @@ impl World {
             0,
             "the transcoder is sent what it cannot place"
         );
+    }
+
+    pub(super) fn transcode_video(&mut self, message: VideoMsg) {
+        for (core, reply) in self.encoder.handle(message) {
+            self.post_core(core, CoreInput::VideoMade(reply));
+        }
+    }
+
+    /// Every video encoder dies and begins anew.
+    pub fn restart_encoders(&mut self) {
+        self.trace.note(self.now, format_args!("encoders restart"));
+        for (core, reply) in self.encoder.restart() {
+            self.post_core(core, CoreInput::VideoMade(reply));
+        }
+        for room in &mut self.rooms {
+            room.fault = self.now;
+        }
     }
 
     // -- control --
@@ -383,10 +410,13 @@ impl World {
                 self.trace.note(now, format_args!("core {to}: {message:?}"));
             }
             CoreMsg::PublishRejected { .. }
+            | CoreMsg::QuestionPublisher { .. }
             | CoreMsg::ClosePublisher { .. }
             | CoreMsg::ViewerAnswer { .. }
             | CoreMsg::AddCandidate { .. }
             | CoreMsg::RemoveViewer { .. }
+            | CoreMsg::BindViewer { .. }
+            | CoreMsg::KeyframeWanted { .. }
             | CoreMsg::Drain { .. }
             | CoreMsg::Datagram { .. } => {}
         }
@@ -423,8 +453,11 @@ impl World {
                     .note(now, format_args!("publish ended {publisher}: {reason:?}"));
             }
             ControlMsg::PublishRequested { .. }
+            | ControlMsg::PublisherAlive { .. }
             | ControlMsg::StreamChanged { .. }
             | ControlMsg::StreamJudged { .. }
+            | ControlMsg::PictureTrouble { .. }
+            | ControlMsg::KeyframeWanted { .. }
             | ControlMsg::ViewerSdp { .. }
             | ControlMsg::ViewerComplaint { .. }
             | ControlMsg::Drained { .. } => {}

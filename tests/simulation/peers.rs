@@ -130,6 +130,7 @@ impl World {
                 let about_stream = !self.rooms[viewer.room].clip.in_order;
                 let may_fail = viewer.stage != Stage::Playing || viewer.quality.loss > 0;
                 assert!(about_stream || may_fail, "viewer {index} is told: {text}");
+                viewer.told.push(text);
             }
             ServerMessage::GetCandidate { .. } | ServerMessage::GetChat { .. } => {}
         }

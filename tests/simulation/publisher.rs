@@ -87,7 +87,7 @@ impl SimPublisher {
         peer: SocketAddr,
         mut chance: Chance,
     ) -> Self {
-        let next = chance.below(clip.tags.len());
+        let next = chance.below(clip.begin_before);
         let base_ms = match chance.below(4) {
             0 => 0,
             1 => (1 << 24) - 1_000,

@@ -64,6 +64,8 @@ pub struct SimViewer {
     pub accepted: bool,
     /// What the WebSocket said last of whether somebody publishes.
     pub told_live: Option<bool>,
+    /// Errors that the WebSocket told.
+    pub told: Vec<String>,
     /// When its player last asked for a keyframe.
     pub asked_key: Option<Instant>,
     /// Timestamp of the first picture and sound.

@@ -202,7 +202,7 @@ impl Watch {
             );
         }
         if let Some(last) = self.picture {
-            let rises = frame.ticks > last.ticks || !scene.clip.in_order;
+            let rises = frame.ticks > last.ticks;
             let (before, after) = (last.ticks, frame.ticks);
             assert!(
                 rises,
@@ -231,10 +231,7 @@ impl Watch {
             self.tally.holes += 1;
             return !picture.idr;
         }
-        if let (Some(error), true) = (
-            self.capture_error(frame, clip_ms, scene),
-            scene.clip.in_order,
-        ) {
+        if let Some(error) = self.capture_error(frame, clip_ms, scene) {
             let is_small = error.abs() <= CAPTURE_ERROR_MAX_MICROS;
             assert!(
                 is_small,
@@ -332,7 +329,7 @@ impl Watch {
         }
         let [pictures, sounds] = &self.lateness;
         if let (Some(pictures), Some(sounds)) = (median(pictures), median(sounds)) {
-            // A reordered picture is due later than it is sent.
+            // A picture that is made anew comes later than it is due.
             if scene.clip.in_order {
                 let skew =
                     Duration::from_micros((pictures + SOUND_LATENESS_MICROS).abs_diff(sounds));

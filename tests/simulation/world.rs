@@ -13,13 +13,16 @@ use rtmpeer::control::{CandidatePolicy, Control, ControlConfig};
 use rtmpeer::engine::{Certificate, Engine, EngineConfig};
 use rtmpeer::ids::{ConnId, CoreId, IdSource, PublisherId, ViewerId};
 use rtmpeer::media::time::Timebase;
-use rtmpeer::messages::{ControlMsg, CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply};
+use rtmpeer::messages::{
+    ControlMsg, CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply, VideoMsg, VideoReply,
+};
 use rtmpeer::metrics::CoreCounters;
 use rtmpeer::signalling::{ClientMessage, HttpRequest, HttpResponse, ServerMessage};
 use rtmpeer::transcode::{AudioSettings, Transcoder};
 
 use super::chance::Chance;
 use super::clip::Clip;
+use super::encoder::FakeEncoder;
 use super::model::Webhooks;
 use super::publisher::SimPublisher;
 use super::trace::Trace;
@@ -55,6 +58,7 @@ pub(super) enum Due {
     Core(usize, CoreInput),
     Control(Box<ControlInput>),
     Transcode(TranscodeMsg),
+    TranscodeVideo(VideoMsg),
     Viewer(usize, ViewerInput),
     Publisher(usize, PublisherInput),
 }
@@ -67,6 +71,7 @@ pub(super) enum CoreInput {
         peer: SocketAddr,
     },
     Transcoded(TranscodeReply),
+    VideoMade(VideoReply),
     Media(MediaMsg),
     Datagram {
         from: SocketAddr,
@@ -217,6 +222,9 @@ pub struct World {
     pub transcoder: Transcoder,
     pub(super) transcode_waiting: usize,
     pub(super) last_transcode: Instant,
+    /// The video transcoder.
+    pub encoder: FakeEncoder,
+    pub(super) last_video: Instant,
     /// Its rooms.
     pub rooms: Vec<SimRoom>,
     /// Everyone who ever published.
@@ -285,6 +293,8 @@ impl World {
             }),
             transcode_waiting: 0,
             last_transcode: start,
+            encoder: FakeEncoder::default(),
+            last_video: start,
             rooms: clips.iter().enumerate().map(room).collect(),
             publishers: Vec::new(),
             viewers: Vec::new(),
@@ -394,6 +404,7 @@ impl World {
             }
             Due::Control(input) => self.deliver_to_control(*input),
             Due::Transcode(message) => self.transcode(message),
+            Due::TranscodeVideo(message) => self.transcode_video(message),
             Due::Viewer(index, input) => self.deliver_to_viewer(index, input),
             Due::Publisher(index, input) => self.deliver_to_publisher(index, input),
         }

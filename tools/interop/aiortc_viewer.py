@@ -14,6 +14,7 @@ from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtp import RtcpSrPacket
 from aiortc.sdp import candidate_from_sdp
 
+from counter import read_counter
 from server import Failure
 
 # aioice leaves the loopback address out; the tests must not depend on another interface.
@@ -52,6 +53,7 @@ class AiortcViewer:
         self.tasks = []
         self.video_times = []  # (arrival, pts) of each frame
         self.flashes = []  # pts of each first bright frame
+        self.numbers = None  # for clips that have them: (wall clock in ms, pts, number) of frames
         self.frame = None  # newest picture, RGB
         self.audio = []  # (pts, samples[n, 2])
         self.receivers = {}
@@ -151,6 +153,9 @@ class AiortcViewer:
             was, bright = bright, int(luma[plane.height * 9 // 10, plane.width // 2]) > 128
             if bright and not was:
                 self.flashes.append(frame.pts)
+            if self.numbers is not None:
+                number = read_counter(luma[:, : plane.width])
+                self.numbers.append((time.time() * 1000, frame.pts, number))
             self.frame = frame
 
     async def _take_audio(self, track):
@@ -192,17 +197,20 @@ class AiortcViewer:
     def skews_ms(self):
         """Beep minus flash by the sender reports, for each flash: what a player that follows
         them exactly would let a person see."""
-        clocks = {}
-        for kind, rate in (("video", VIDEO_RATE), ("audio", AUDIO_RATE)):
-            receiver = self.receivers[kind]
-            if receiver not in _reports:
-                raise Failure(f"no sender report for {kind}")
-            ntp, rtp = _reports[receiver]
-            origin = receiver._RTCRtpReceiver__timestamp_mapper._origin
-            clocks[kind] = _clock(ntp, rtp, origin, rate)
-        flashes = [clocks["video"](pts) for pts in self.flashes]
-        beeps = [clocks["audio"](pts) for pts in self.beeps()]
+        video, audio = self.clock("video"), self.clock("audio")
+        flashes = [video(pts) for pts in self.flashes]
+        beeps = [audio(pts) for pts in self.beeps()]
         return nearest_differences(flashes, beeps)
+
+    def clock(self, kind):
+        """Function from a track's own time to the server's wall clock, in milliseconds since 1900,
+        by the newest sender report."""
+        receiver = self.receivers[kind]
+        if receiver not in _reports:
+            raise Failure(f"no sender report for {kind}")
+        ntp, rtp = _reports[receiver]
+        origin = receiver._RTCRtpReceiver__timestamp_mapper._origin
+        return _clock(ntp, rtp, origin, VIDEO_RATE if kind == "video" else AUDIO_RATE)
 
 
 def _clock(ntp, rtp, origin, rate):

@@ -42,6 +42,46 @@ window.probe = (() => {
     };
   }
 
+  /** Gives each decoded piece of a track to `take`, until the answer is called. */
+  function eachOf(kind, take) {
+    const [own] = video().srcObject[`get${kind}Tracks`]();
+    if (!own) return async () => {};
+    const track = own.clone();
+    const reader = new MediaStreamTrackProcessor({ track, maxBufferSize: 50 }).readable.getReader();
+    const reading = (async () => {
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        await take(value);
+        value.close();
+      }
+    })();
+    return async () => {
+      track.stop();
+      await reading;
+    };
+  }
+
+  /** The number in a frame's black and white blocks, as counter.py reads it, or null. */
+  async function readNumber(frame, bits, rows) {
+    const { width, height } = frame.visibleRect;
+    const lumas = [];
+    for (const row of rows) {
+      const y = Math.floor((row * height) / 2) * 2;
+      const buffer = new Uint8Array(frame.allocationSize({ rect: { x: 0, y, width, height: 2 } }));
+      const [plane] = await frame.copyTo(buffer, { rect: { x: 0, y, width, height: 2 } });
+      lumas.push(buffer.subarray(plane.offset));
+    }
+    let number = 0;
+    for (let bit = 0; bit < bits; bit += 1) {
+      const x = Math.floor(((bit + 0.5) * width) / bits);
+      const [upper, lower] = lumas.map((luma) => luma[x]);
+      if (Math.abs(upper - lower) < 60) return null;
+      if (upper > lower) number += 2 ** bit;
+    }
+    return number;
+  }
+
   return {
     snapshot() {
       const figures = window.rtmpeer?.stats() ?? {};
@@ -136,6 +176,37 @@ window.probe = (() => {
       running = false;
       await context.close();
       return { flashes: flashes.times, beeps: beeps.times, frames };
+    },
+
+    /**
+     * Everything about a clip of the matrix at once: the number in each decoded frame with the
+     * wall clock when it came; when flashes are shown; when beeps leave for the loudspeaker (an
+     * AudioContext, as in `flashesAndBeeps`, is some 20 ms behind that); tones and counters.
+     */
+    async record(seconds, flash, bits, rows) {
+      const before = await this.counters();
+      const numbers = [];
+      const beeps = onsets(300);
+      const ends = [
+        eachOf('Video', async (frame) => {
+          const at = performance.timeOrigin + performance.now();
+          numbers.push([at, await readNumber(frame, bits, rows)]);
+        }),
+        eachOf('Audio', (data) => {
+          const samples = new Float32Array(data.numberOfFrames);
+          const planeIndex = data.numberOfChannels - 1;
+          data.copyTo(samples, { planeIndex, format: 'f32-planar' });
+          samples.forEach((sample, index) => {
+            if (Math.abs(sample) > 0.15) {
+              beeps.loud(data.timestamp / 1000 + (index * 1000) / data.sampleRate);
+            }
+          });
+        }),
+      ];
+      const { flashes } = await this.flashesAndBeeps(seconds, flash);
+      for (const end of ends) await end();
+      const after = await this.counters();
+      return { before, after, numbers, flashes, beeps: beeps.times, tones: await this.tones() };
     },
 
     /** How far the page is wider than the window, in pixels. */

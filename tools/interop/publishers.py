@@ -51,8 +51,10 @@ ENCODERS = {
     # As OBS with B-frames switched off: High profile, look-ahead, long GOP, constant bitrate.
     "obs": "-preset veryfast -profile:v high -bf 0 -g 250 -keyint_min 25 "
     "-b:v 2500k -maxrate 2500k -bufsize 2500k -x264-params nal-hrd=cbr",
-    # OBS untouched: B-frames.
     "obs-b-frames": "-preset veryfast -profile:v high -bf 2 -g 250",
+    # OBS untouched.
+    "obs-defaults": "-preset veryfast -profile:v high -bf 3 -g 250 -keyint_min 25 "
+    "-b:v 2500k -maxrate 2500k -bufsize 2500k -x264-params nal-hrd=cbr:b-pyramid=normal",
 }
 
 
@@ -84,12 +86,17 @@ def ffmpeg_arguments(
     ]  # fmt: skip
 
 
-def gstreamer_arguments(url):
+# x264enc for low delay; without any word it looks 40 frames ahead and makes High profile.
+GST_X264 = (
+    "tune=zerolatency speed-preset=veryfast key-int-max=60 bitrate=1500 ! video/x-h264,profile=baseline"
+)
+
+
+def gstreamer_arguments(url, x264=GST_X264):
     pipeline = (
         "flvmux name=mux streamable=true ! rtmp2sink location={url} "
         "videotestsrc is-live=true pattern=smpte ! video/x-raw,width=640,height=360,framerate=30/1"
-        " ! x264enc tune=zerolatency speed-preset=veryfast key-int-max=60 bitrate=1500"
-        " ! video/x-h264,profile=baseline ! h264parse ! queue ! mux. "
+        " ! x264enc {x264} ! h264parse ! queue ! mux. "
         "audiotestsrc is-live=true wave=sine freq={tone} volume=0.3"
         " ! audio/x-raw,rate=48000,channels=2 ! audioconvert ! {aac} ! aacparse ! queue ! mux."
     )
@@ -97,8 +104,8 @@ def gstreamer_arguments(url):
     aac = next((name for name in ("voaacenc", "avenc_aac", "fdkaacenc") if has_element(name)), None)
     if aac is None:
         raise Failure("GStreamer has no AAC encoder")
-    words = pipeline.split()
-    return ["gst-launch-1.0", "-q", *(word.format(url=url, tone=TONE_HERTZ, aac=aac) for word in words)]
+    words = pipeline.format(url=url, tone=TONE_HERTZ, aac=aac, x264=x264).split()
+    return ["gst-launch-1.0", "-q", *words]
 
 
 def has_element(name):
@@ -151,5 +158,5 @@ def ffmpeg(server, room, binary=None, **options):
     return Publisher(f"ffmpeg-{room}", arguments)
 
 
-def gstreamer(server, room):
-    return Publisher(f"gstreamer-{room}", gstreamer_arguments(server.publish_url(room)))
+def gstreamer(server, room, **options):
+    return Publisher(f"gstreamer-{room}", gstreamer_arguments(server.publish_url(room), **options))

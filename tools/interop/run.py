@@ -3,6 +3,7 @@
 
     run.py                 all cases
     run.py --only TEXT     those whose name contains TEXT (may be repeated)
+    run.py --full          also the whole media matrix, and OBS itself
     run.py --list          their names
     run.py --json FILE     also writes the figures there
 
@@ -22,11 +23,14 @@ import sys
 import time
 import traceback
 
+import faults
+import matrix
+import obs
 import publishers
 from aiortc_viewer import AiortcViewer
 from browser import Browser
 from checks import aiortc_plays, page_plays, require
-from server import BINARY, LOGS, Failure, Server, until
+from server import BINARY, LOGS, Failure, Server, free_port, until
 
 CASE_SECONDS_MAX = 90
 ADVICE_SECONDS = 20
@@ -83,14 +87,14 @@ async def watch(world, room, viewer, boxes=None, tone=publishers.TONE_HERTZ, ske
         return await aiortc_plays(aiortc, boxes=boxes, tone=tone, skew=skew)
 
 
-def matrix():
+def every_pair():
     binaries = {"ffmpeg5.1": publishers.debian_ffmpeg, "ffmpeg-new": publishers.newer_ffmpeg}
     viewers = [("chromium", "ws"), ("chromium", "whep"), ("aiortc", "whep"), ("aiortc", "ws")]
     for name, binary in binaries.items():
         for viewer in viewers:
 
             async def play(world, binary=binary, viewer=viewer):
-                room = world.room("matrix")
+                room = world.room("pair")
                 async with publishers.ffmpeg(world.server, room, binary()) as publisher:
                     await world.live(publisher, room)
                     return await watch(world, room, viewer)
@@ -98,7 +102,7 @@ def matrix():
             CASES[f"{name} to {viewer[0]} by {viewer[1]}"] = play
 
 
-matrix()
+every_pair()
 
 
 @case("gstreamer to chromium by ws")
@@ -117,8 +121,16 @@ async def gstreamer_aiortc(world):
         return await watch(world, room, ("aiortc", "whep"), boxes=publishers.GST_BARS)
 
 
+@case("gstreamer's x264enc untouched, to chromium")
+async def gstreamer_untouched(world):
+    room = world.room("gst")
+    async with publishers.gstreamer(world.server, room, x264="") as publisher:
+        await world.live(publisher, room)
+        return await watch(world, room, ("chromium", "ws"), boxes=publishers.GST_BARS)
+
+
 @case("obs settings without b-frames, 720p, to chromium")
-async def obs(world):
+async def obs_without_b_frames(world):
     room = world.room("obs")
     async with publishers.ffmpeg(world.server, room, encoder="obs", size=(1280, 720)) as publisher:
         await world.live(publisher, room)
@@ -139,6 +151,44 @@ async def sample_rate(world):
     async with publishers.ffmpeg(world.server, room, aac="44100") as publisher:
         await world.live(publisher, room)
         return await watch(world, room, ("chromium", "whep"))
+
+
+# -- TLS --
+
+
+@case("ffmpeg by rtmps")
+async def rtmps(world):
+    folder = LOGS / "certificate"
+    command = [str(BINARY), "cert", "--force", "--out", str(folder)]
+    made = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
+    require(await made.wait() == 0, "rtmpeer cert failed")
+    port = free_port(socket.SOCK_STREAM)
+    settings = {
+        "RTMPEER_TLS__CERTIFICATE": str(folder / "cert.pem"),
+        "RTMPEER_TLS__KEY": str(folder / "key.pem"),
+        "RTMPEER_RTMPS__LISTEN": f"127.0.0.1:{port}",
+    }
+    server, figures = Server(cores=1, settings=settings), {}
+    secure = World(server, world.browser)
+    try:
+        await server.start()
+        for binary in (publishers.debian_ffmpeg(), publishers.newer_ffmpeg()):
+            room = secure.room("rtmps")
+            url = f"rtmps://127.0.0.1:{port}/live/{room}"
+            arguments = publishers.ffmpeg_arguments(binary, url)
+            if binary == publishers.newer_ffmpeg():
+                # It checks certificates; Debian's takes any.
+                arguments[-1:-1] = ["-ca_file", str(folder / "cert.pem")]
+            async with publishers.Publisher(f"ffmpeg-{room}", arguments) as publisher:
+                await secure.live(publisher, room)
+                # As a renewal does: nobody may notice.
+                server.process.send_signal(signal.SIGHUP)
+                name = binary.rsplit("/", 1)[1]
+                figures[name] = await watch(secure, room, ("chromium", "ws"))
+        await server.stop()
+        return figures
+    finally:
+        await server.kill()
 
 
 # -- sound and picture together --
@@ -513,6 +563,7 @@ async def run(names):
     LOGS.mkdir(parents=True, exist_ok=True)
     for old in LOGS.iterdir():
         old.unlink()
+    matrix.prepare([CASES[name] for name in names])
     server, browser = Server(), Browser()
     results = []
     try:
@@ -532,9 +583,13 @@ async def run(names):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", action="append", default=[], metavar="TEXT")
+    parser.add_argument("--full", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     arguments = parser.parse_args()
+    CASES.update(faults.CASES)
+    CASES.update(matrix.cases(arguments.full))
+    CASES.update(obs.CASES if arguments.full else {})
     names = [n for n in CASES if not arguments.only or any(text in n for text in arguments.only)]
     if arguments.list:
         print("\n".join(names))

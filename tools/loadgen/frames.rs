@@ -38,6 +38,15 @@ const P_SLICE: [u8; 2] = [0x41, 0x9a];
 /// FLV video tag (annex E.4.3.1): key or inter frame, AVC; NAL units; no composition offset.
 const KEY_TAG: [u8; 5] = [0x17, 0x01, 0, 0, 0];
 const DELTA_TAG: [u8; 5] = [0x27, 0x01, 0, 0, 0];
+/// SEI (14496-10 §7.3.2.3, §D.1.7): user data unregistered, of 32 bytes: this UUID and the clock
+/// in 16 hexadecimal digits, so that no byte of it is zero.
+const SEI_UUID: [u8; 16] = *b"rtmpeer-loadgen1";
+const SEI_HEAD: [u8; 3] = [0x06, 0x05, 0x20];
+const SEI_END: u8 = 0x80;
+/// NAL unit type, payload type and size, UUID, digits, trailing bits.
+const SEI_BYTES: u32 = 3 + 16 + 16 + 1;
+/// The SEI stands before the slices, behind at most the parameter sets.
+const SEI_WITHIN_BYTES: usize = 256;
 const CONFIG_TAG: [u8; 5] = [0x17, 0x00, 0, 0, 0];
 
 /// Sound: milliseconds since the first unit, and the FLV tag's body.
@@ -92,6 +101,28 @@ impl Clip {
 /// When a frame is shown, in milliseconds since the first.
 pub(crate) fn frame_time_ms(number: usize) -> u64 {
     (number as u64 * 1_000).div_ceil(FRAME_RATE)
+}
+
+/// The picture with the clock before it, in nanoseconds since 1970.
+pub(crate) fn stamped(picture: &Bytes, nanos: i64) -> Bytes {
+    let (tag, units) = picture.split_at(KEY_TAG.len().min(picture.len()));
+    let mut body = Vec::with_capacity(picture.len() + 64);
+    body.extend(tag);
+    body.extend(SEI_BYTES.to_be_bytes());
+    body.extend(SEI_HEAD);
+    body.extend(SEI_UUID);
+    body.extend(format!("{nanos:016x}").bytes());
+    body.push(SEI_END);
+    body.extend(units);
+    body.into()
+}
+
+/// The clock in the first packet of a picture.
+pub(crate) fn stamp_of(payload: &[u8]) -> Option<i64> {
+    let within = payload.get(..SEI_WITHIN_BYTES).unwrap_or(payload);
+    let at = within.windows(SEI_UUID.len()).position(|w| w == SEI_UUID)?;
+    let digits = payload.get(at + SEI_UUID.len()..)?.get(..16)?;
+    i64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 fn picture(tag: &[u8], slice: &[u8], bytes: usize, random: &mut Random) -> Bytes {

@@ -1,42 +1,106 @@
-//! Joins at a steady rate: an offer each, posted over HTTP as WHEP has it.
+//! Joins at a steady rate: by WHEP an offer each, posted over HTTP; by WebSocket an answer each
+//! to the server's offer.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rtmpeer::runtime::now;
+use tungstenite::{Message, WebSocket};
 
+use crate::crypto::{ClientCrypto, KeyReceiver};
+use crate::feedback::Sources;
+use crate::frames::whole_f64;
 use crate::kit_viewer::KitViewer;
-use crate::options::Options;
+use crate::options::{Options, Signalling};
 use crate::publishers::room_name;
-use crate::viewers::{Newcomer, PayloadTypes, Viewers};
+use crate::viewers::{Newcomer, Viewers};
 use crate::{Failure, http, pause};
 
-/// Joins a second that one thread posts; more take more threads.
-const JOINS_PER_THREAD: f64 = 50.0;
-const THREADS_MAX: f64 = 32.0;
+/// Joins a second that one thread makes; more take more threads.
+const JOINS_PER_THREAD: f64 = 25.0;
+const THREADS_MAX: f64 = 64.0;
 const CREATED: u16 = 201;
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Joins all viewers; gives how many the server took.
+/// Viewers that join one after the other.
+pub(crate) struct Wave {
+    first: usize,
+    count: usize,
+    rate: f64,
+    /// Those of a storm, whose own work is done before it begins.
+    prepared: Mutex<Vec<Prepared>>,
+}
+
+/// A player with its offer made.
+struct Prepared {
+    player: KitViewer,
+    socket: UdpSocket,
+    keys: KeyReceiver,
+    offer: String,
+}
+
+impl Wave {
+    /// The viewers who watch.
+    pub(crate) fn watching(options: &Options) -> Self {
+        Self {
+            first: 0,
+            count: options.viewers,
+            rate: options.join_rate,
+            prepared: Mutex::default(),
+        }
+    }
+
+    /// Those who join while the others watch.
+    pub(crate) fn storm(options: &Options) -> Result<Self, Failure> {
+        let crypto = ClientCrypto::new()?;
+        let prepared: Result<Vec<_>, _> = match options.signalling {
+            Signalling::Whep => (0..options.storm).map(|_| prepare(&crypto)).collect(),
+            Signalling::Ws => Ok(Vec::new()),
+        };
+        Ok(Self {
+            first: options.viewers,
+            count: options.storm,
+            rate: options.storm_rate,
+            prepared: Mutex::new(prepared?),
+        })
+    }
+
+    /// When the last is to have been offered, after the first.
+    pub(crate) fn time(&self) -> Duration {
+        Duration::from_secs_f64(whole_f64(self.count) / self.rate)
+    }
+}
+
+/// Joins all viewers of a wave; gives how many the server took.
 pub(crate) fn join_all(
     options: &Options,
     server: SocketAddr,
     viewers: &Viewers,
+    wave: &Wave,
 ) -> Result<usize, Failure> {
-    let threads = thread_count(options.join_rate);
+    let threads = thread_count(wave.rate).min(wave.count);
     let next = AtomicUsize::new(0);
     let began = now();
     let worker = || -> Result<usize, String> {
         let mut joined = 0;
         let mut failure = None;
+        let crypto = ClientCrypto::new().map_err(|why| why.to_string())?;
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= options.viewers {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            if turn >= wave.count {
                 break;
             }
-            let due = Duration::from_secs_f64(crate::frames::whole_f64(index) / options.join_rate);
+            let due = Duration::from_secs_f64(whole_f64(turn) / wave.rate);
             pause((began + due).saturating_duration_since(now()));
-            match join(options, server, index).and_then(|newcomer| viewers.add(newcomer)) {
+            let prepared = wave.prepared.lock().ok().and_then(|mut all| all.pop());
+            let index = wave.first + turn;
+            let joined_now = match options.signalling {
+                Signalling::Whep => whep(options, server, index, &crypto, prepared),
+                Signalling::Ws => web_socket(options, server, index, &crypto),
+            };
+            match joined_now.and_then(|newcomer| viewers.add(newcomer)) {
                 Ok(()) => joined += 1,
                 Err(why) => failure = Some(why.to_string()),
             }
@@ -78,27 +142,111 @@ fn thread_count(join_rate: f64) -> usize {
         .clamp(1.0, THREADS_MAX) as usize
 }
 
-fn join(options: &Options, server: SocketAddr, index: usize) -> Result<Newcomer, Failure> {
+fn player(crypto: &ClientCrypto) -> Result<(KitViewer, UdpSocket, KeyReceiver), Failure> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_nonblocking(true)?;
-    let mut player = KitViewer::new(socket.local_addr()?, now());
+    let player = KitViewer::with_crypto(socket.local_addr()?, crypto.provider(), now());
+    Ok((player, socket, crypto.keys()?))
+}
+
+fn prepare(crypto: &ClientCrypto) -> Result<Prepared, Failure> {
+    let (mut player, socket, keys) = player(crypto)?;
     let offer = player.offer();
-    let room = options.room(index);
+    Ok(Prepared {
+        player,
+        socket,
+        keys,
+        offer,
+    })
+}
+
+fn whep(
+    options: &Options,
+    server: SocketAddr,
+    index: usize,
+    crypto: &ClientCrypto,
+    prepared: Option<Prepared>,
+) -> Result<Newcomer, Failure> {
+    let prepared = match prepared {
+        Some(prepared) => prepared,
+        None => prepare(crypto)?,
+    };
+    let Prepared {
+        mut player,
+        socket,
+        keys,
+        offer,
+    } = prepared;
     let posted = now();
-    let path = format!("/{}/whep", room_name(room));
+    let path = format!("/{}/whep", room_name(options.room(index)));
     let (status, answer) = http::request(server, "POST", &path, &offer)?;
     let answered = now();
     if status != CREATED {
         return Err(format!("{status} {answer}").into());
     }
     player.accept(&answer);
-    Ok(Newcomer {
-        room,
+    let sources = Sources::read(&answer);
+    let joined = (player, socket, keys);
+    Ok(newcomer(options, index, joined, sources, posted, answered))
+}
+
+fn web_socket(
+    options: &Options,
+    server: SocketAddr,
+    index: usize,
+    crypto: &ClientCrypto,
+) -> Result<Newcomer, Failure> {
+    let (mut player, socket, keys) = player(crypto)?;
+    let posted = now();
+    let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let room = room_name(options.room(index));
+    let url = format!("ws://{server}/v1/ws?roomID={room}&clientID=load{index}&clientName=load");
+    let (mut signalling, _response) = tungstenite::client(url, stream)?;
+    let offer = loop {
+        let Message::Text(text) = signalling.read()? else {
+            continue;
+        };
+        let message: serde_json::Value = serde_json::from_str(&text)?;
+        if message.get("type").is_some_and(|kind| kind == "getOffer") {
+            let data = message.get("data").and_then(serde_json::Value::as_str);
+            break data.ok_or("the offer has no text")?.to_owned();
+        }
+    };
+    let answer = player.answer(&offer);
+    let answer = serde_json::json!({ "type": "answer", "data": answer });
+    signalling.send(Message::text(answer.to_string()))?;
+    let answered = now();
+    signalling.get_ref().set_nonblocking(true)?;
+    let sources = Sources::read(&offer);
+    let joined = (player, socket, keys);
+    let mut newcomer = newcomer(options, index, joined, sources, posted, answered);
+    newcomer.signalling = Some(signalling);
+    Ok(newcomer)
+}
+
+/// Its WebSocket, which must answer pings.
+pub(crate) type OpenSignalling = WebSocket<TcpStream>;
+
+fn newcomer(
+    options: &Options,
+    index: usize,
+    (player, socket, keys): (KitViewer, UdpSocket, KeyReceiver),
+    sources: Sources,
+    posted: Instant,
+    answered: Instant,
+) -> Newcomer {
+    Newcomer {
+        room: options.room(index),
+        storm: index >= options.viewers,
         inspected: options.inspects(index),
         player,
         socket,
-        payload_types: PayloadTypes::read(&answer),
+        keys,
+        signalling: None,
+        sources,
         posted,
         answered,
-    })
+    }
 }

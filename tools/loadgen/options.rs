@@ -3,7 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+
+use crate::netem::Netem;
+
+/// How viewers join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Signalling {
+    /// WHEP: an offer by POST.
+    Whep,
+    /// WebSocket: the server offers.
+    Ws,
+}
 
 /// Publishes and watches, and tells what the server made of it.
 #[derive(Debug, Clone, Parser)]
@@ -34,6 +45,19 @@ pub(crate) struct Options {
     /// Joins offered a second.
     #[arg(long, default_value_t = 100.0)]
     pub(crate) join_rate: f64,
+    /// How viewers join.
+    #[arg(long, value_enum, default_value_t = Signalling::Whep)]
+    pub(crate) signalling: Signalling,
+    /// A network worse than loopback between server and viewers, both ways, as
+    /// `loss=1%,delay=20ms,jitter=5ms`. The delays shown hold its own.
+    #[arg(long)]
+    pub(crate) netem: Option<Netem>,
+    /// Viewers more that join during the measurement, to see what that does to the others.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) storm: usize,
+    /// Joins of those offered a second.
+    #[arg(long, default_value_t = 1000.0)]
+    pub(crate) storm_rate: f64,
     /// Connect the viewers before anybody publishes: what a join costs by itself.
     #[arg(long)]
     pub(crate) join_first: bool,

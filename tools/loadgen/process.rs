@@ -193,6 +193,18 @@ impl Drop for ServerProcess {
     }
 }
 
+/// As many open files as the system allows: a socket for each viewer, and one while it joins. The
+/// server that is started here inherits it.
+pub(crate) fn allow_files() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // It stays as it is if it may not be raised.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+}
+
 fn free_tcp() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind((LOCAL, 0))?.local_addr()?)
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rtmpeer::runtime::now;
 use socket2::{Domain, Socket, Type};
 
-use crate::frames::{Clip, FRAME_RATE, KEYFRAME_EVERY, Sounds, frame_time_ms};
+use crate::frames::{Clip, FRAME_RATE, KEYFRAME_EVERY, Sounds, frame_time_ms, stamped};
 use crate::kit_publisher::{KitPublisher, Progress};
 use crate::{Failure, clock};
 
@@ -42,9 +42,9 @@ impl Publishers {
         let mut list = Vec::with_capacity(rooms);
         for room in 0..rooms {
             let mut publisher = Publisher::connect(server, room)?;
-            publisher.send(0, &clip.video_config, Kind::Video)?;
+            publisher.send(0, clip.video_config.clone(), Kind::Video)?;
             if !clip.sounds.is_empty() {
-                publisher.send(0, &clip.audio_config, Kind::Audio)?;
+                publisher.send(0, clip.audio_config.clone(), Kind::Audio)?;
             }
             list.push(publisher);
         }
@@ -130,14 +130,19 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends one message; gives the instant before it was written.
-    fn send(&mut self, at_ms: u32, body: &Bytes, kind: Kind) -> Result<i64, Failure> {
+    /// Sends one message.
+    fn send(&mut self, at_ms: u32, body: Bytes, kind: Kind) -> Result<(), Failure> {
         match kind {
-            Kind::Video => self.rtmp.video(at_ms, body.clone()),
-            Kind::Audio => self.rtmp.audio(at_ms, body.clone()),
+            Kind::Video => self.rtmp.video(at_ms, body),
+            Kind::Audio => self.rtmp.audio(at_ms, body),
         }
+        self.flush()
+    }
+
+    /// Sends a picture with the clock in it; gives that clock.
+    fn send_stamped(&mut self, at_ms: u32, picture: &Bytes) -> Result<i64, Failure> {
         let at = clock::wall_nanos();
-        self.flush()?;
+        self.send(at_ms, stamped(picture, at), Kind::Video)?;
         Ok(at)
     }
 
@@ -192,7 +197,7 @@ impl Schedule {
                     let at_ms = millis(frame_time_ms(number));
                     let picture = self.pictures.get(number % self.pictures.len());
                     let picture = picture.ok_or("the clip has no pictures")?;
-                    let written = publisher.send(at_ms, picture, kind)?;
+                    let written = publisher.send_stamped(at_ms, picture)?;
                     publisher.written.push(written);
                     if number % KEYFRAME_EVERY == 0 {
                         publisher.drain()?;
@@ -201,7 +206,7 @@ impl Schedule {
                 }
                 Kind::Audio => {
                     let (at_ms, unit) = self.sound(number).ok_or("the clip has no sound")?;
-                    publisher.send(millis(at_ms), unit, kind)?;
+                    publisher.send(millis(at_ms), unit.clone(), kind)?;
                     self.sound(number + 1).map_or(0, |(at, _)| at)
                 }
             };

@@ -34,6 +34,8 @@ pub(crate) struct Window {
     pub(crate) end: Usage,
     pub(crate) counters_begin: BTreeMap<String, f64>,
     pub(crate) counters_end: BTreeMap<String, f64>,
+    /// Datagrams that the relay lost.
+    pub(crate) relay_lost: u64,
 }
 
 impl Window {
@@ -113,6 +115,16 @@ pub(crate) struct Report {
     gap_max_ms: f64,
     packets_seen_per_viewer_second: f64,
     packets_lost: u64,
+    packets_recovered: u64,
+    packets_asked_again: u64,
+    relay_lost: u64,
+    receiver_reports: u64,
+    frames_with_clock: usize,
+    storm_offered: usize,
+    storm_answered: usize,
+    storm_connected: usize,
+    storm_answer_ms: Spread,
+    storm_connected_ms: Spread,
     loss_percent: f64,
     join_answer_ms: Spread,
     join_connected_ms: Spread,
@@ -147,6 +159,8 @@ struct Pictures {
     complete: usize,
     packets: usize,
     lost: u64,
+    recovered: u64,
+    stamped: usize,
 }
 
 impl Report {
@@ -162,6 +176,7 @@ impl Report {
         idle_now: &Usage,
         load_average: f64,
     ) -> Self {
+        let (storm, seen): (Vec<_>, Vec<_>) = seen.iter().partition(|viewer| viewer.storm);
         let inspected: Vec<_> = seen.iter().filter(|viewer| viewer.inspected).collect();
         let mut pictures = Pictures::default();
         for viewer in &inspected {
@@ -176,13 +191,7 @@ impl Report {
         let cpu = Usage::between(&window.begin, &window.end);
         let counted = window.counted("rtmpeer_rtp_packets_total");
         let sent = counted.unwrap_or(per_viewer * watching * seconds);
-        let since = |pick: fn(&ViewerSeen) -> Option<Instant>| {
-            let took = |viewer: &ViewerSeen| {
-                let at = pick(viewer)?;
-                Some(at.saturating_duration_since(viewer.posted).as_secs_f64() * 1_000.0)
-            };
-            Spread::of(seen.iter().filter_map(took).collect())
-        };
+        let since = |pick| spread_since(&seen, pick);
         let count = |which: fn(&ViewerSeen) -> bool| seen.iter().filter(|v| which(v)).count();
         let percent = |(name, cpu): (&String, &f64)| (name.clone(), 100.0 * cpu / seconds);
         let per_join = |(name, cpu): (&String, &f64)| (name.clone(), cpu * 1_000.0 / watching);
@@ -206,6 +215,16 @@ impl Report {
             gap_max_ms: pictures.gaps.iter().copied().fold(0.0, f64::max),
             packets_seen_per_viewer_second: per_viewer,
             packets_lost: pictures.lost,
+            packets_recovered: pictures.recovered,
+            packets_asked_again: seen.iter().map(|viewer| viewer.asked).sum(),
+            relay_lost: window.relay_lost,
+            receiver_reports: seen.iter().map(|viewer| viewer.reports).sum(),
+            frames_with_clock: pictures.stamped,
+            storm_offered: options.storm,
+            storm_answered: storm.len(),
+            storm_connected: storm.iter().filter(|v| v.connected.is_some()).count(),
+            storm_answer_ms: spread_since(&storm, |viewer| Some(viewer.answered)),
+            storm_connected_ms: spread_since(&storm, |viewer| viewer.connected),
             loss_percent: 100.0 * wide(pictures.lost) / all.max(1.0),
             delay_ms: Spread::of(pictures.delays),
             delay_delta_frames_ms: Spread::of(pictures.delta_delays),
@@ -251,8 +270,9 @@ impl Pictures {
                 .iter()
                 .filter(|frame| window.contains(frame.last));
             self.packets += frames.map(|frame| frame.packets).sum::<usize>();
-            let holes = track.holes.iter().filter(|(at, _)| window.contains(*at));
-            self.lost += holes.map(|(_, missing)| u64::from(*missing)).sum::<u64>();
+            let missing = track.missing.values().filter(|at| window.contains(**at));
+            self.lost += missing.count() as u64;
+            self.recovered += track.recovered;
         }
         let frames: Vec<_> = viewer
             .video
@@ -278,11 +298,13 @@ impl Pictures {
             .into_iter()
             .filter(|frame| frame.last >= window.from)
             .collect();
-        let Some(offset) = timestamp_offset(&frames, written) else {
-            return;
-        };
+        let offset = timestamp_offset(&frames, written);
         for frame in &frames {
-            let Some(number) = frame_number(frame.timestamp.wrapping_sub(offset)) else {
+            // By the clock in the picture; without it by the distance of the timestamps.
+            let by_clock = frame.stamp.map(|stamp| written.binary_search(&stamp).ok());
+            self.stamped += usize::from(by_clock.is_some());
+            let by_offset = || frame_number(frame.timestamp.wrapping_sub(offset?));
+            let Some(number) = by_clock.unwrap_or_else(by_offset) else {
                 continue;
             };
             let Some(wrote) = written.get(number).copied() else {
@@ -301,6 +323,15 @@ impl Pictures {
             }
         }
     }
+}
+
+/// Times since the offers were posted, in milliseconds.
+fn spread_since(seen: &[&ViewerSeen], pick: fn(&ViewerSeen) -> Option<Instant>) -> Spread {
+    let took = |viewer: &&ViewerSeen| {
+        let at = pick(viewer)?;
+        Some(at.saturating_duration_since(viewer.posted).as_secs_f64() * 1_000.0)
+    };
+    Spread::of(seen.iter().filter_map(took).collect())
 }
 
 /// What a viewer's timestamps have been moved by. Keyframes are told apart by their size: the
@@ -398,6 +429,25 @@ impl fmt::Display for Report {
             r.server_send_errors,
             r.server_frames_skipped
         )?;
+        writeln!(
+            f,
+            "feedback             {} receiver reports; {} packets asked for again, {} recovered, {} \
+             datagrams lost on the way; {} frames with a clock",
+            r.receiver_reports,
+            r.packets_asked_again,
+            r.packets_recovered,
+            r.relay_lost,
+            r.frames_with_clock
+        )?;
+        if r.storm_offered > 0 {
+            writeln!(
+                f,
+                "storm of joins       {} offered, {} answered, {} connected",
+                r.storm_offered, r.storm_answered, r.storm_connected
+            )?;
+            writeln!(f, "  POST to 201        {}", r.storm_answer_ms)?;
+            writeln!(f, "  to connected       {}", r.storm_connected_ms)?;
+        }
         r.fmt_server(f)
     }
 }

@@ -21,7 +21,12 @@ use rtmpeer::runtime::now;
 use socket2::{SockFilter, SockRef};
 use std::os::fd::AsRawFd;
 
+use crate::crypto::KeyReceiver;
+use crate::feedback::{Feedback, Sources};
+use crate::frames::stamp_of;
+use crate::joiner::OpenSignalling;
 use crate::kit_viewer::KitViewer;
+use crate::netem::{Relay, Travelling, Way};
 use crate::options::Options;
 use crate::seen::{Header, TrackSeen, ViewerSeen};
 use crate::{Failure, clock};
@@ -43,37 +48,15 @@ const UDP_HEADER_BYTES: u32 = 8;
 /// A viewer whose offer was answered.
 pub(crate) struct Newcomer {
     pub(crate) room: usize,
+    pub(crate) storm: bool,
     pub(crate) inspected: bool,
     pub(crate) player: KitViewer,
     pub(crate) socket: UdpSocket,
-    pub(crate) payload_types: PayloadTypes,
+    pub(crate) keys: KeyReceiver,
+    pub(crate) signalling: Option<OpenSignalling>,
+    pub(crate) sources: Sources,
     pub(crate) posted: Instant,
     pub(crate) answered: Instant,
-}
-
-/// Payload types of an answer.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PayloadTypes {
-    video: Option<u8>,
-    audio: Option<u8>,
-}
-
-impl PayloadTypes {
-    /// Reads them from the rtpmap lines (RFC 8866 §6.6).
-    pub(crate) fn read(answer: &str) -> Self {
-        let find = |codec: &str| {
-            answer.lines().find_map(|line| {
-                let (number, name) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
-                let (name, _) = name.split_once('/')?;
-                name.eq_ignore_ascii_case(codec)
-                    .then(|| number.parse().ok())?
-            })
-        };
-        Self {
-            video: find("H264"),
-            audio: find("opus"),
-        }
-    }
 }
 
 enum Command {
@@ -93,7 +76,7 @@ pub(crate) struct Viewers {
     commands: SyncSender<Command>,
     waker: Arc<Waker>,
     counts: Arc<Counts>,
-    thread: JoinHandle<Vec<ViewerSeen>>,
+    thread: JoinHandle<(Vec<ViewerSeen>, u64)>,
 }
 
 impl Viewers {
@@ -110,6 +93,7 @@ impl Viewers {
             viewers: Vec::with_capacity(options.viewers),
             due: BinaryHeap::new(),
             readable: Vec::new(),
+            relay: options.netem.map(Relay::new),
             buffer: vec![0; BATCH_SIZE.max(1) * SLOT_BYTES],
         };
         let thread = std::thread::spawn(move || crowd.run());
@@ -142,8 +126,9 @@ impl Viewers {
         let _ = self.tell(Command::RollCall);
     }
 
-    /// Ends all sessions; gives what was seen, in the order of joining.
-    pub(crate) fn stop(self) -> Result<Vec<ViewerSeen>, Failure> {
+    /// Ends all sessions; gives what was seen, in the order of joining, and the datagrams that the
+    /// relay lost.
+    pub(crate) fn stop(self) -> Result<(Vec<ViewerSeen>, u64), Failure> {
         self.tell(Command::Stop)?;
         Ok(self
             .thread
@@ -164,7 +149,11 @@ struct Light {
     socket: UdpSocket,
     /// For inspected viewers: receives with the kernel's time stamps.
     stamped: Option<UdpSocketState>,
-    payload_types: PayloadTypes,
+    index: usize,
+    sources: Sources,
+    keys: KeyReceiver,
+    feedback: Option<Feedback>,
+    signalling: Option<OpenSignalling>,
     due: Option<Instant>,
     /// The next media packet is to be noted.
     listening: bool,
@@ -180,11 +169,12 @@ struct Crowd {
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Sockets that may hold more than their turn's share.
     readable: Vec<usize>,
+    relay: Option<Relay>,
     buffer: Vec<u8>,
 }
 
 impl Crowd {
-    fn run(mut self) -> Vec<ViewerSeen> {
+    fn run(mut self) -> (Vec<ViewerSeen>, u64) {
         let mut events = Events::with_capacity(EVENTS);
         loop {
             // Interrupted or not, the next round looks again.
@@ -194,12 +184,15 @@ impl Crowd {
                 if event.token() != WAKE {
                     readable.push(event.token().0);
                 } else if !self.take_commands() {
-                    return self.viewers.into_iter().map(|light| light.seen).collect();
+                    let lost = self.relay.map_or(0, |relay| relay.lost);
+                    let seen = self.viewers.into_iter().map(Light::into_seen);
+                    return (seen.collect(), lost);
                 }
             }
             for index in readable {
                 self.receive(index);
             }
+            self.deliver();
             self.handle_timeouts();
         }
     }
@@ -212,7 +205,31 @@ impl Crowd {
             .due
             .peek()
             .map(|Reverse((at, _))| at.saturating_duration_since(now()));
-        first.unwrap_or(IDLE).min(IDLE)
+        let relayed = self.relay.as_ref().and_then(Relay::next);
+        let relayed = relayed.map(|at| at.saturating_duration_since(now()));
+        first.unwrap_or(IDLE).min(relayed.unwrap_or(IDLE)).min(IDLE)
+    }
+
+    /// What has come through the relay.
+    fn deliver(&mut self) {
+        let now = now();
+        while let Some(travelling) = self.relay.as_mut().and_then(|relay| relay.pop(now)) {
+            let Travelling { viewer, way, bytes } = travelling;
+            let Some(light) = self.viewers.get_mut(viewer) else {
+                continue;
+            };
+            match way {
+                Way::In(from, at) => {
+                    if light.take(from, &bytes, at) {
+                        self.settle(viewer);
+                    }
+                }
+                Way::Out(to) => {
+                    // What cannot be sent is lost, as on any network.
+                    let _ = light.socket.send_to(&bytes, to);
+                }
+            }
+        }
     }
 
     /// `false`: stop.
@@ -229,7 +246,7 @@ impl Crowd {
                 Command::Stop => {
                     for light in &mut self.viewers {
                         light.player.close();
-                        light.poll();
+                        light.poll(&mut None);
                     }
                     return false;
                 }
@@ -241,10 +258,13 @@ impl Crowd {
     fn add(&mut self, newcomer: Newcomer) -> Result<(), Failure> {
         let Newcomer {
             room,
+            storm,
             inspected,
             player,
             socket,
-            payload_types,
+            keys,
+            signalling,
+            sources,
             posted,
             answered,
         } = newcomer;
@@ -261,13 +281,17 @@ impl Crowd {
             .register(&mut source, Token(index), Interest::READABLE)?;
         let seen = ViewerSeen {
             room,
+            storm,
             inspected,
             posted,
             answered,
+            asked: 0,
+            reports: 0,
             connected: None,
             first_packet: None,
             closed: false,
             present_at_roll_call: false,
+            server: None,
             video: TrackSeen::default(),
             audio: TrackSeen::default(),
         };
@@ -275,7 +299,11 @@ impl Crowd {
             player,
             socket,
             stamped,
-            payload_types,
+            index,
+            sources,
+            keys,
+            feedback: None,
+            signalling,
             due: None,
             listening: true,
             roll_called: false,
@@ -291,9 +319,9 @@ impl Crowd {
             return;
         };
         let (drained, signalled) = if light.stamped.is_some() {
-            light.receive_stamped(&mut self.buffer)
+            light.receive_stamped(&mut self.buffer, &mut self.relay)
         } else {
-            light.receive_plain(&mut self.buffer)
+            light.receive_plain(&mut self.buffer, &mut self.relay)
         };
         if !drained {
             self.readable.push(index);
@@ -316,6 +344,7 @@ impl Crowd {
             if light.due == Some(at) {
                 light.due = None;
                 light.player.handle_timeout(now);
+                light.answer_pings();
                 self.settle(index);
             }
         }
@@ -326,7 +355,7 @@ impl Crowd {
         let Some(light) = self.viewers.get_mut(index) else {
             return;
         };
-        let next = light.poll();
+        let next = light.poll(&mut self.relay);
         if light.due.is_none_or(|due| next < due) {
             light.due = Some(next);
             self.due.push(Reverse((next, index)));
@@ -345,16 +374,57 @@ impl Crowd {
 }
 
 impl Light {
-    fn poll(&mut self) -> Instant {
-        let socket = &self.socket;
-        self.player.poll(|to, datagram| {
-            // What cannot be sent is lost, as on any network.
-            let _ = socket.send_to(datagram, to);
-        })
+    /// Sends what it has to say; gives when it will have more.
+    fn poll(&mut self, relay: &mut Option<Relay>) -> Instant {
+        let (socket, index) = (&self.socket, self.index);
+        let mut send = |to: SocketAddr, datagram: &[u8]| match relay {
+            Some(relay) => relay.put(index, Way::Out(to), datagram, now()),
+            None => {
+                // What cannot be sent is lost, as on any network.
+                let _ = socket.send_to(datagram, to);
+            }
+        };
+        let mut server = self.seen.server;
+        let next = self.player.poll(|to, datagram| {
+            server = Some(to);
+            // str0m sees no media, so its reports would say nothing.
+            if datagram.first().is_none_or(|first| first >> 6 != 2) {
+                send(to, datagram);
+            }
+        });
+        self.seen.server = server;
+        let now = now();
+        if self.feedback.is_none()
+            && let Ok(keys) = self.keys.try_recv()
+        {
+            let inspected = self.seen.inspected;
+            self.feedback = Feedback::new(&keys, self.sources, inspected, index, now).ok();
+        }
+        let Some(feedback) = &mut self.feedback else {
+            return next;
+        };
+        if let Some(server) = server
+            && self.seen.connected.is_some()
+        {
+            for packet in feedback.poll(now) {
+                send(server, &packet);
+            }
+        }
+        next.min(feedback.next())
+    }
+
+    /// Reads its WebSocket, so that pings are answered.
+    fn answer_pings(&mut self) {
+        let Some(signalling) = &mut self.signalling else {
+            return;
+        };
+        while signalling.read().is_ok() {}
+        // What cannot be written now is written next time.
+        let _ = signalling.flush();
     }
 
     /// Reads with time stamps. Gives whether all was read, and whether the player got anything.
-    fn receive_stamped(&mut self, buffer: &mut [u8]) -> (bool, bool) {
+    fn receive_stamped(&mut self, buffer: &mut [u8], relay: &mut Option<Relay>) -> (bool, bool) {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let mut signalled = false;
         for _ in 0..READS_PER_TURN {
@@ -373,26 +443,43 @@ impl Light {
                 let at = at.unwrap_or_else(clock::wall_nanos);
                 let train = slot.get(..meta.len).unwrap_or_default();
                 for datagram in train.chunks(meta.stride.max(1)) {
-                    signalled |= self.take(meta.addr, datagram, at);
+                    signalled |= self.arrive(meta.addr, datagram, at, relay);
                 }
             }
         }
         (false, signalled)
     }
 
-    fn receive_plain(&mut self, buffer: &mut [u8]) -> (bool, bool) {
+    fn receive_plain(&mut self, buffer: &mut [u8], relay: &mut Option<Relay>) -> (bool, bool) {
         let mut signalled = false;
         for _ in 0..READS_PER_TURN {
             let Ok((count, from)) = self.socket.recv_from(buffer) else {
                 return (true, signalled);
             };
             let datagram = buffer.get(..count).unwrap_or_default();
-            signalled |= self.take(from, datagram, 0);
+            signalled |= self.arrive(from, datagram, 0, relay);
         }
         (false, signalled)
     }
 
-    /// Takes a datagram; `true` if it was the player's and not media.
+    /// A datagram at the socket: taken, or given to the relay.
+    fn arrive(
+        &mut self,
+        from: SocketAddr,
+        datagram: &[u8],
+        at: i64,
+        relay: &mut Option<Relay>,
+    ) -> bool {
+        match relay {
+            Some(relay) => {
+                relay.put(self.index, Way::In(from, at), datagram, now());
+                false
+            }
+            None => self.take(from, datagram, at),
+        }
+    }
+
+    /// Takes a datagram; `true` if there may be something to say now.
     fn take(&mut self, from: SocketAddr, datagram: &[u8], at: i64) -> bool {
         let is_media = datagram.first().is_some_and(|first| first >> 6 == 2);
         if !is_media {
@@ -400,21 +487,74 @@ impl Light {
             return true;
         }
         let Some(header) = Header::read(datagram) else {
+            if let Some(feedback) = &mut self.feedback {
+                feedback.handle_control(datagram, now());
+            }
             return false;
         };
-        let is_video = Some(header.payload_type) == self.payload_types.video;
-        if is_video && self.listening {
+        let source = Some(header.ssrc());
+        if source == self.sources.video && self.listening {
             self.note();
         }
         if !self.seen.inspected {
             return false;
         }
-        if is_video {
-            self.seen.video.take(header, at);
-        } else if Some(header.payload_type) == self.payload_types.audio {
+        if source == self.sources.video {
+            return self.take_picture(header, datagram, at);
+        }
+        if source == self.sources.rtx {
+            self.take_repeated(header, datagram, at);
+        } else if source == self.sources.audio {
             self.seen.audio.take_whole(header, at);
         }
         false
+    }
+
+    fn take_picture(&mut self, header: Header, datagram: &[u8], at: i64) -> bool {
+        let missing = self.seen.video.take(header, at);
+        let Some(feedback) = &mut self.feedback else {
+            return false;
+        };
+        feedback.note(header, &missing, now());
+        if let Some((head, packet)) = feedback.open(datagram)
+            && !self.seen.video.is_stamped(header)
+            && let Some(stamp) = packet.get(head.header_bytes..).and_then(stamp_of)
+        {
+            self.seen.video.stamp(header, stamp);
+        }
+        !missing.is_empty()
+    }
+
+    /// RFC 4588 §4: the payload begins with the number of the packet that is sent again.
+    fn take_repeated(&mut self, header: Header, datagram: &[u8], at: i64) {
+        let Some(feedback) = &mut self.feedback else {
+            return;
+        };
+        let Some((head, packet)) = feedback.open(datagram) else {
+            return;
+        };
+        let Some([high, low, payload @ ..]) = packet.get(head.header_bytes..) else {
+            return;
+        };
+        let stamp = stamp_of(payload);
+        let sequence = u16::from_be_bytes([*high, *low]);
+        let header = header.repeated(sequence);
+        if self.seen.video.take_late(header, at) {
+            feedback.found(sequence);
+            if let Some(stamp) = stamp {
+                self.seen.video.stamp(header, stamp);
+            }
+        }
+    }
+
+    fn into_seen(mut self) -> ViewerSeen {
+        self.seen.video.settle();
+        self.seen.audio.settle();
+        if let Some(feedback) = &self.feedback {
+            self.seen.asked = feedback.asked;
+            self.seen.reports = feedback.reports;
+        }
+        self.seen
     }
 
     /// Notes that a picture's packet came; unless inspected, no more of them are wanted.

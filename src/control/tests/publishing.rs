@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::limits::{PUBLISHER_QUESTION_DEADLINE, START_EVENT_WAIT};
 use crate::media::verdict::{Figures, Severity, Spread, Verdict, VerdictItem};
 
 #[test]
@@ -21,6 +22,9 @@ fn a_second_publisher_is_busy_and_the_first_untouched() {
     let mut rig = Rig::new(2);
     let first = rig.publish("cam");
     let (_, second, outputs) = rig.request_publish("cam");
+    assert_eq!(questioned(&outputs), [first.publisher]);
+    let publisher = first.publisher;
+    let outputs = rig.tell(ControlMsg::PublisherAlive { publisher });
     assert_eq!(rejection(&outputs), Some(PublishRejection::Busy));
     assert!(to_core(&outputs, first.core).is_empty());
     let outputs = rig.tell(ControlMsg::PublishEnded {
@@ -29,6 +33,88 @@ fn a_second_publisher_is_busy_and_the_first_untouched() {
     });
     assert!(outputs.is_empty(), "{outputs:?}");
     assert!(rig.control.rooms()[0].live);
+}
+
+/// Publishers whose cores are asked whether they still send.
+fn questioned(outputs: &[ControlOutput]) -> Vec<PublisherId> {
+    let question = |output: &ControlOutput| match output {
+        ControlOutput::Core {
+            message: CoreMsg::QuestionPublisher { publisher, .. },
+            ..
+        } => Some(*publisher),
+        _ => None,
+    };
+    outputs.iter().filter_map(question).collect()
+}
+
+#[test]
+fn a_silent_publisher_yields_its_room_to_another_of_its_address() {
+    let mut rig = Rig::new(2);
+    let first = rig.publish("cam");
+    let (_, second, outputs) = rig.request_publish("cam");
+    assert_eq!(questioned(&outputs), [first.publisher]);
+    assert!(accepted(&outputs).is_none());
+    let mut outputs = rig.tell(ControlMsg::PublishEnded {
+        publisher: first.publisher,
+        reason: PublishEnd::Idle,
+    });
+    outputs.extend(rig.wait(START_EVENT_WAIT));
+    let taken = accepted(&outputs).unwrap();
+    assert_eq!(taken.publisher, second);
+    assert!(taken.epoch > first.epoch);
+    let kinds: Vec<_> = events(&outputs).iter().map(|event| &event.kind).collect();
+    assert!(
+        matches!(
+            kinds[..],
+            [
+                EventKind::StreamStarted { .. },
+                EventKind::StreamEnded { reason: "idle", .. },
+                EventKind::StreamStarted { .. }
+            ]
+        ),
+        "{kinds:?}"
+    );
+}
+
+#[test]
+fn a_publisher_of_another_address_is_busy_at_once() {
+    let mut rig = Rig::new(2);
+    rig.publish("cam");
+    let stranger: SocketAddr = "192.0.2.99:5000".parse().unwrap();
+    let (core, publisher) = rig.control.place_publisher(stranger).unwrap();
+    let outputs = rig.request_publish_on(core, publisher, "cam");
+    assert_eq!(rejection(&outputs), Some(PublishRejection::Busy));
+    assert!(questioned(&outputs).is_empty());
+}
+
+#[test]
+fn only_one_publisher_waits_for_a_room_and_not_for_ever() {
+    let mut rig = Rig::new(1);
+    let first = rig.publish("cam");
+    let (_, second, outputs) = rig.request_publish("cam");
+    assert_eq!(questioned(&outputs), [first.publisher]);
+    let (_, _, outputs) = rig.request_publish("cam");
+    assert_eq!(rejection(&outputs), Some(PublishRejection::Busy));
+    let outputs = rig.wait(PUBLISHER_QUESTION_DEADLINE);
+    assert_eq!(rejection(&outputs), Some(PublishRejection::Busy));
+    // The one that waited may go; the next one may wait.
+    let reason = PublishEnd::Rejected;
+    rig.tell(ControlMsg::PublishEnded {
+        publisher: second,
+        reason,
+    });
+    let (_, third, outputs) = rig.request_publish("cam");
+    assert_eq!(questioned(&outputs), [first.publisher]);
+    let reason = PublishEnd::Finished;
+    let gone = ControlMsg::PublishEnded {
+        publisher: third,
+        reason,
+    };
+    assert!(rig.tell(gone).is_empty());
+    assert!(
+        accepted(&rig.end(&first)).is_none(),
+        "it went away meanwhile"
+    );
 }
 
 #[test]

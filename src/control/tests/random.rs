@@ -14,6 +14,7 @@ enum Step {
         room: usize,
     },
     EndPublisher(usize),
+    Alive(usize),
     Changed {
         room: u64,
         epoch: u32,
@@ -53,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Place),
         4 => (many.clone(), room.clone()).prop_map(|(publisher, room)| Step::Publish { publisher, room }),
         3 => many.clone().prop_map(Step::EndPublisher),
+        2 => many.clone().prop_map(Step::Alive),
         2 => (1..6_u64, 1..6_u32, any::<bool>())
             .prop_map(|(room, epoch, reordering)| Step::Changed { room, epoch, reordering }),
         5 => room.clone().prop_map(|room| Step::Whep { room }),
@@ -164,9 +166,12 @@ impl World {
             }),
             CoreMsg::PublishRejected { .. }
             | CoreMsg::ClosePublisher { .. }
+            | CoreMsg::QuestionPublisher { .. }
             | CoreMsg::ViewerAnswer { .. }
             | CoreMsg::AddCandidate { .. }
             | CoreMsg::RemoveViewer { .. }
+            | CoreMsg::BindViewer { .. }
+            | CoreMsg::KeyframeWanted { .. }
             | CoreMsg::Drain { .. }
             | CoreMsg::Datagram { .. } => {}
         }
@@ -228,6 +233,10 @@ fn apply(rig: &mut Rig, world: &mut World, step: Step) {
                 }
                 outputs
             }
+            None => Vec::new(),
+        },
+        Step::Alive(publisher) => match pick(&world.publishers, publisher) {
+            Some((_, publisher)) => rig.tell(ControlMsg::PublisherAlive { publisher }),
             None => Vec::new(),
         },
         Step::Changed {

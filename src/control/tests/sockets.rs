@@ -279,37 +279,66 @@ fn a_core_that_makes_no_offer_costs_the_socket() {
 }
 
 #[test]
-fn b_frames_are_told_once_to_those_there_and_to_those_who_come() {
+fn missing_picture_is_explained_once_to_those_there_and_to_those_who_come() {
     let mut rig = Rig::new(1);
     let ann = rig.socket("cam", "ann");
     let publish = rig.publish("cam");
-    let changed = |rig: &mut Rig, advice: Vec<String>, width| {
-        rig.tell(ControlMsg::StreamChanged {
+    let trouble = |rig: &mut Rig, epoch, text: Option<&str>| {
+        rig.tell(ControlMsg::PictureTrouble {
             room: publish.room,
-            epoch: publish.epoch,
-            info: StreamInfo {
-                reordering: true,
-                size: Some((width, 720)),
-                advice,
-                ..StreamInfo::default()
-            },
+            epoch,
+            trouble: text.map(str::to_owned),
         })
     };
-    let outputs = changed(&mut rig, Vec::new(), 1280);
-    assert!(complaint(&outputs, ann.conn).unwrap().contains("B-frames"));
-    assert_eq!(
-        rig.control.rooms()[0].json()["advice"]
-            .as_array()
-            .unwrap()
-            .len(),
-        1
-    );
-    let outputs = changed(&mut rig, vec!["turn off B-frames".into()], 640);
+    let outputs = trouble(&mut rig, publish.epoch, Some("install ffmpeg"));
+    assert_eq!(complaint(&outputs, ann.conn), Some("install ffmpeg"));
+    let outputs = trouble(&mut rig, publish.epoch, Some("install ffmpeg"));
     assert!(said(&outputs, ann.conn).is_empty(), "told twice");
+    let outputs = trouble(&mut rig, Epoch(0), None);
+    assert!(said(&outputs, ann.conn).is_empty(), "of another publish");
     let bob = rig.open("cam", "bob");
     let outputs = rig.sdp(bob, SERVER_OFFER);
-    assert_eq!(complaint(&outputs, bob.conn), Some("turn off B-frames"));
+    assert_eq!(complaint(&outputs, bob.conn), Some("install ffmpeg"));
     assert!(said(&outputs, ann.conn).is_empty());
+    trouble(&mut rig, publish.epoch, None);
+    let cid = rig.open("cam", "cid");
+    let outputs = rig.sdp(cid, SERVER_OFFER);
+    assert_eq!(complaint(&outputs, cid.conn), None);
+}
+
+#[test]
+fn b_frames_that_are_made_good_are_for_the_publisher_and_no_viewer_is_told() {
+    let mut rig = Rig::new(1);
+    let ann = rig.socket("cam", "ann");
+    let publish = rig.publish("cam");
+    let outputs = rig.tell(ControlMsg::StreamChanged {
+        room: publish.room,
+        epoch: publish.epoch,
+        info: StreamInfo {
+            reordering: true,
+            ..StreamInfo::default()
+        },
+    });
+    assert!(said(&outputs, ann.conn).is_empty());
+    let json = rig.control.rooms()[0].json();
+    assert_eq!(json["advice"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn keyframe_for_another_core_s_viewer_is_asked_of_the_publisher_s() {
+    let mut rig = Rig::new(2);
+    let publish = rig.publish("cam");
+    let room = publish.room;
+    let outputs = rig.tell(ControlMsg::KeyframeWanted { room });
+    let asked = outputs.iter().filter(|output| {
+        let ControlOutput::Core { message, .. } = output else {
+            return false;
+        };
+        matches!(message, CoreMsg::KeyframeWanted { room: it } if *it == room)
+    });
+    assert_eq!(asked.count(), 1);
+    let outputs = rig.tell(ControlMsg::KeyframeWanted { room: RoomId(99) });
+    assert!(outputs.is_empty(), "nobody publishes there");
 }
 
 #[test]

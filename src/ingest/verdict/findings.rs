@@ -60,28 +60,37 @@ pub(super) fn of_warning(warning: &IngestWarning) -> VerdictItem {
         IngestWarning::Reordering => ("b_frames", Severity::Warning),
         IngestWarning::KeyframeInterval => ("keyframe_interval", Severity::Warning),
         IngestWarning::PixelFormat { .. } => ("pixel_format", Severity::Warning),
-        IngestWarning::VideoCodec(_) => ("video_codec", Severity::Problem),
-        IngestWarning::AudioCodec(_) => ("audio_codec", Severity::Problem),
+        IngestWarning::Interlaced => ("interlaced", Severity::Warning),
+        IngestWarning::VideoCodec(_) => ("video_codec", Severity::Warning),
+        IngestWarning::UnknownVideo(_) => ("video_unknown", Severity::Problem),
+        IngestWarning::UnknownAudio(_) => ("audio_unknown", Severity::Problem),
+        IngestWarning::TransportStream => ("transport_stream", Severity::Problem),
         IngestWarning::VideoConfigMissing => ("video_header_missing", Severity::Info),
         IngestWarning::AudioConfigMissing => ("audio_header_missing", Severity::Info),
         IngestWarning::ParameterSetsMissing => ("parameter_sets_missing", Severity::Info),
         IngestWarning::BadTag(_) => ("bad_message", Severity::Info),
         IngestWarning::BadVideo(_) => ("bad_video", Severity::Info),
-        IngestWarning::BadAudioConfig(_) => ("bad_audio_header", Severity::Problem),
+        IngestWarning::BadVideoConfig(_) => ("bad_video_header", Severity::Problem),
+        IngestWarning::BadAudioConfig(_) | IngestWarning::BadAudioHeader(_) => {
+            ("bad_audio_header", Severity::Problem)
+        }
         IngestWarning::BadAudio => ("bad_audio", Severity::Info),
         IngestWarning::Multitrack => ("multitrack", Severity::Info),
         IngestWarning::TimestampJump => ("timestamp_jump", Severity::Info),
     };
     // A warning is one text for the log; here what was found and what to do are told apart.
     let text = warning.to_string();
-    let (found, settings) = text.split_once(" In OBS: ").unwrap_or((text.as_str(), ""));
-    let (obs, ffmpeg) = settings
+    let (rest, ffmpeg) = text
         .split_once(" In ffmpeg: ")
-        .unwrap_or((settings, ""));
+        .unwrap_or((text.as_str(), ""));
+    let (found, obs) = ["To avoid that, in OBS: ", "In OBS: "]
+        .into_iter()
+        .find_map(|mark| rest.split_once(mark))
+        .unwrap_or((rest, ""));
     VerdictItem {
         code,
         severity,
-        text: found.trim_end_matches('.').to_owned(),
+        text: found.trim_end().trim_end_matches('.').to_owned(),
         obs: obs.trim_end_matches('.').to_owned(),
         ffmpeg: ffmpeg.to_owned(),
         logged: true,

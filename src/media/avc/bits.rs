@@ -1,8 +1,8 @@
-//! Bits of a raw byte sequence payload: Exp-Golomb numbers (14496-10 §9.1), with the emulation
-//! prevention bytes left out (14496-10 §7.4.1).
+//! Bits of a raw byte sequence payload: fixed-length and Exp-Golomb numbers (14496-10 §9.1), with
+//! the emulation prevention bytes left out (14496-10 §7.4.1). H.265 has the same.
 
 /// Reads bits from a NAL unit's bytes after its header.
-pub(super) struct RbspBits<'a> {
+pub(in crate::media) struct RbspBits<'a> {
     rest: &'a [u8],
     zeros: u8,
     current: u8,
@@ -10,7 +10,7 @@ pub(super) struct RbspBits<'a> {
 }
 
 impl<'a> RbspBits<'a> {
-    pub(super) fn new(payload: &'a [u8]) -> Self {
+    pub(in crate::media) fn new(payload: &'a [u8]) -> Self {
         Self {
             rest: payload,
             zeros: 0,
@@ -20,7 +20,7 @@ impl<'a> RbspBits<'a> {
     }
 
     /// The next unsigned number, `ue(v)`; `None` past the end or above 32 bits.
-    pub(super) fn exp_golomb(&mut self) -> Option<u32> {
+    pub(in crate::media) fn exp_golomb(&mut self) -> Option<u32> {
         let mut leading_zeros = 0_u32;
         while !self.bit()? {
             leading_zeros = leading_zeros.checked_add(1)?;
@@ -35,7 +35,24 @@ impl<'a> RbspBits<'a> {
         value.checked_sub(1)
     }
 
-    fn bit(&mut self) -> Option<bool> {
+    /// The next `count` bits, at most 32, as a number.
+    pub(in crate::media) fn bits(&mut self, count: u32) -> Option<u32> {
+        let mut value = 0;
+        for _ in 0..count.min(u32::BITS) {
+            value = (value << 1) | u32::from(self.bit()?);
+        }
+        Some(value)
+    }
+
+    /// Leaves out `count` bits.
+    pub(in crate::media) fn skip(&mut self, count: u32) -> Option<()> {
+        for _ in 0..count {
+            self.bit()?;
+        }
+        Some(())
+    }
+
+    pub(in crate::media) fn bit(&mut self) -> Option<bool> {
         if self.bits_left == 0 {
             self.current = self.byte()?;
             self.bits_left = 8;

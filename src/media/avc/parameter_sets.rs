@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h264_reader::nal::sps::SeqParameterSet;
+use h264_reader::nal::sps::{ChromaFormat, FrameMbsFlags, SeqParameterSet};
 use h264_reader::rbsp::{BitReader, decode_nal};
 
 use super::bits::RbspBits;
@@ -20,6 +20,11 @@ const PARAMETER_SETS_BYTES_MAX: usize = 64 * 1_024;
 const DIMENSION_PIXELS_MAX: u32 = 8_192;
 /// `level_idc` of the highest level, 6.2 (14496-10 table A-1).
 const LEVEL_IDC_MAX: u8 = 62;
+/// `profile_idc` of the profiles for more than 8-bit 4:2:0 (annex A).
+const HIGH_10: u8 = 110;
+const HIGH_422: u8 = 122;
+const HIGH_444: u8 = 244;
+const CAVLC_444: u8 = 44;
 /// Greatest SPS id (14496-10 §7.4.2.1).
 const SPS_ID_MAX: u32 = 31;
 
@@ -38,6 +43,18 @@ pub struct SpsInfo {
     pub max_num_reorder_frames: Option<u32>,
     /// Frames per second by its timing information, if it has any.
     pub frames_per_second: Option<f64>,
+    /// Width and height of a pixel's shape, if it says so and they are not 0 (annex E.2.1).
+    pub sample_aspect_ratio: Option<(u32, u32)>,
+    /// Whether its samples are 8-bit 4:2:0, the only ones that every browser decodes.
+    pub plain_pixels: bool,
+    /// `frame_mbs_only_flag`: no picture is made of fields.
+    pub frames_only: bool,
+    /// `mb_adaptive_frame_field_flag`: macroblocks of frames may be made of fields.
+    pub adaptive_fields: bool,
+    /// Bits of `frame_num` in slice headers (`log2_max_frame_num_minus4` plus 4).
+    pub frame_num_bits: u32,
+    /// `separate_colour_plane_flag`.
+    pub separate_colour_planes: bool,
 }
 
 impl SpsInfo {
@@ -66,6 +83,12 @@ impl SpsInfo {
             size: None,
             max_num_reorder_frames: None,
             frames_per_second: None,
+            sample_aspect_ratio: None,
+            plain_pixels: !matches!(profile, HIGH_10 | HIGH_422 | HIGH_444 | CAVLC_444),
+            frames_only: true,
+            adaptive_fields: false,
+            frame_num_bits: 0,
+            separate_colour_planes: false,
         };
         if let Some(sps) = read_fully(nal_unit) {
             info.fill(&sps)?;
@@ -87,6 +110,29 @@ impl SpsInfo {
             .as_ref()
             .and_then(|vui| vui.bitstream_restrictions.as_ref());
         self.max_num_reorder_frames = restrictions.map(|it| it.max_num_reorder_frames);
+        let shape = sps
+            .vui_parameters
+            .as_ref()
+            .and_then(|vui| vui.aspect_ratio_info.as_ref()?.get());
+        self.sample_aspect_ratio = shape
+            .filter(|&(width, height)| width > 0 && height > 0)
+            .map(|(width, height)| (width.into(), height.into()));
+        let chroma = &sps.chroma_info;
+        self.plain_pixels = self.plain_pixels
+            && chroma.chroma_format == ChromaFormat::YUV420
+            && chroma.bit_depth_luma_minus8 == 0
+            && chroma.bit_depth_chroma_minus8 == 0;
+        self.separate_colour_planes = chroma.separate_colour_plane_flag;
+        self.frame_num_bits = sps.log2_max_frame_num().into();
+        match sps.frame_mbs_flags {
+            FrameMbsFlags::Frames => {}
+            FrameMbsFlags::Fields {
+                mb_adaptive_frame_field_flag,
+            } => {
+                self.frames_only = false;
+                self.adaptive_fields = mb_adaptive_frame_field_flag;
+            }
+        }
         Ok(())
     }
 }

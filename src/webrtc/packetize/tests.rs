@@ -250,20 +250,23 @@ fn largest_message_is_cut_within_the_limit() {
 #[test]
 fn what_ffmpeg_sends_comes_back_identical() {
     use crate::media::avc::{DecoderConfig, NalUnits};
-    use crate::media::flv::{VideoTag, file};
+    use crate::media::flv::{VideoBody, VideoTags, file};
 
     let sample = include_bytes!("../../../tests/data/baseline.flv");
     let mut packetizer = Packetizer::new(TrackKind::Video, EPOCH);
     let mut config = None;
     let mut frames = 0;
     for tag in file::tags(Bytes::from_static(sample)).unwrap() {
-        match VideoTag::parse(&tag.payload) {
-            Ok(VideoTag::AvcConfig { offset }) if tag.kind == file::TagKind::Video => {
-                config = DecoderConfig::parse(&tag.payload.slice(offset..)).ok();
+        if tag.kind != file::TagKind::Video {
+            continue;
+        }
+        match VideoTags::new(&tag.payload).next().unwrap().unwrap().body {
+            VideoBody::Config { data, .. } => {
+                config = DecoderConfig::parse(&tag.payload.slice(data)).ok();
             }
-            Ok(VideoTag::AvcAccessUnit { offset, .. }) if tag.kind == file::TagKind::Video => {
+            VideoBody::Frame { data, .. } => {
                 let config: &DecoderConfig = config.as_ref().unwrap();
-                let units = NalUnits::new(&tag.payload, offset, config.nal_length_size);
+                let units = NalUnits::new(&tag.payload, data.start, config.nal_length_size);
                 let mut video = frame(&[], Some(&[]));
                 video.nal_units = units.collect::<Result<_, _>>().unwrap();
                 video.data = tag.payload.clone();
@@ -277,7 +280,7 @@ fn what_ffmpeg_sends_comes_back_identical() {
                 assert_eq!(depacketize(&payloads(&set)), expected);
                 frames += 1;
             }
-            _ => {}
+            VideoBody::NoMedia | VideoBody::TransportStream | VideoBody::Unknown(_) => {}
         }
     }
     assert_eq!(frames, 60);

@@ -255,16 +255,84 @@ fn unusable_offers_are_refused_with_a_reason() {
 
 #[test]
 fn reason_names_no_address_of_memory() {
-    let offer = seed("chrome").replace("RTP/SAVPF 96 97", "RTP/SAVPF 96 97 77");
+    let offer = seed("chrome").replace("m=video 9 UDP/TLS/RTP/SAVPF", "m=video 9 TCP/XXX");
     let error = answer(&offer, HIGH)
         .map(|_| "answered")
         .unwrap_err()
         .to_string();
-    assert!(error.contains("77"), "{error}");
+    assert!(error.contains("cannot be used"), "{error}");
     assert!(
         !error.contains("0x") && !error.contains("PointerOffset"),
         "{error}"
     );
+}
+
+#[test]
+fn str0m_reads_a_fifth_of_an_offer() {
+    for name in ["chrome", "chrome_mdns", "safari", "firefox"] {
+        let offer = SdpRole::Offer {
+            profile_level_id: HIGH,
+        };
+        let remote = read_remote(seed(name), offer).unwrap();
+        let lines = remote.text.lines().count();
+        assert!(lines <= 29, "{name}: {lines}\n{}", remote.text);
+        let video = section(&remote.text, 0);
+        assert!(video.iter().filter(|l| l.starts_with("a=rtpmap:")).count() <= 2);
+    }
+}
+
+#[test]
+fn answer_takes_no_payload_type_that_was_not_offered() {
+    for (name, text) in CORPUS {
+        let Ok((_, answer)) = answer(text, HIGH) else {
+            continue;
+        };
+        let sections = text.matches("m=").count();
+        assert_eq!(answer.matches("\r\nm=").count(), sections, "{name}");
+        for index in 0..sections {
+            let words = |sdp| -> Vec<String> {
+                let head = section(sdp, index)[0].to_owned();
+                head.split(' ').skip(3).map(str::to_owned).collect()
+            };
+            let (offered, taken) = (words(text), words(&answer));
+            assert!(
+                taken.iter().all(|pt| offered.contains(pt)),
+                "{name} {index}"
+            );
+            let mid = |sdp: &str| -> Vec<String> {
+                let lines = section(sdp, index).into_iter();
+                let mids = lines.filter(|l| l.starts_with("a=mid:"));
+                mids.map(str::to_owned).collect()
+            };
+            assert_eq!(mid(text), mid(&answer), "{name} {index}");
+        }
+    }
+}
+
+#[test]
+fn transport_may_stand_anywhere_in_a_bundle() {
+    let chrome = seed("chrome");
+    // RFC 9143 §7.1.3: what is the bundle's may stand in its first section alone.
+    let (head, audio) = chrome.rsplit_once("m=").unwrap();
+    let transport = ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:", "a=setup:"];
+    let own = |line: &&str| !transport.iter().any(|prefix| line.starts_with(prefix));
+    let audio: Vec<&str> = audio.lines().filter(own).collect();
+    let offer = format!("{head}m={}\r\n", audio.join("\r\n"));
+    let (viewer, _) = answer(&offer, HIGH).unwrap();
+    assert!(viewer.plays(TrackKind::Video) && viewer.plays(TrackKind::Audio));
+}
+
+#[test]
+fn feedback_beyond_ours_is_not_negotiated() {
+    let remote = read_remote(
+        seed("chrome"),
+        SdpRole::Offer {
+            profile_level_id: HIGH,
+        },
+    );
+    let text = remote.unwrap().text;
+    assert!(text.contains(" nack pli\r\n") && text.contains(" ccm fir\r\n"));
+    assert!(!text.contains("transport-cc") && !text.contains("goog-remb"));
 }
 
 #[test]
@@ -307,7 +375,13 @@ fn bombs_are_refused_at_once_by_size() {
 }
 
 fn answer_error(offer: &str) -> ViewerError {
-    read_remote(offer, SdpRole::Offer).unwrap_err()
+    read_remote(
+        offer,
+        SdpRole::Offer {
+            profile_level_id: HIGH,
+        },
+    )
+    .unwrap_err()
 }
 
 #[test]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rtmpeer::ids::Epoch;
 use rtmpeer::ingest::{Ingest, IngestOutput};
 use rtmpeer::limits::RTP_PAYLOAD_BYTES_MAX;
+use rtmpeer::media::codec::VideoCodec;
 use rtmpeer::media::frame::{TrackKind, VideoFrame};
 use rtmpeer::media::time::{MediaTime, Timebase};
 use rtmpeer::webrtc::packetize::Packetizer;
@@ -45,6 +46,9 @@ struct Seen {
     video: Option<MediaTime>,
     audio: Option<MediaTime>,
     configured: bool,
+    video_codec: Option<VideoCodec>,
+    /// No frame came yet with the configuration in force.
+    fresh: bool,
 }
 
 impl Seen {
@@ -54,13 +58,25 @@ impl Seen {
             video: None,
             audio: None,
             configured: false,
+            video_codec: None,
+            fresh: true,
         }
     }
 
     fn check(&mut self, output: IngestOutput) {
         match output {
             IngestOutput::Video(frame) => self.check_video(&frame),
-            IngestOutput::VideoConfig(_) | IngestOutput::Coded(_) => {}
+            IngestOutput::VideoConfig(config) => {
+                assert!(config.record.len() <= 1 << 20, "a record without bound");
+                self.video_codec = Some(config.codec);
+                self.fresh = true;
+            }
+            IngestOutput::Coded(frame) => {
+                let codec = self.video_codec.expect("a configuration came first");
+                assert_ne!(codec, VideoCodec::Avc);
+                assert!(!frame.data.is_empty());
+                self.check_order(frame.key, frame.dts);
+            }
             IngestOutput::AudioConfig(_) => self.configured = true,
             IngestOutput::Audio(unit) => {
                 assert!(self.configured, "audio before its configuration");
@@ -69,6 +85,7 @@ impl Seen {
                 self.audio = Some(unit.pts);
             }
             IngestOutput::Info(info) => {
+                assert!(info.tracks.len() <= 16, "tracks without bound");
                 if let Some((width, height)) = info.size {
                     assert!((1..=8_192).contains(&width) && (1..=8_192).contains(&height));
                 }
@@ -81,14 +98,16 @@ impl Seen {
         }
     }
 
+    fn check_order(&mut self, key: bool, dts: MediaTime) {
+        assert!(!self.fresh || key, "began without a keyframe");
+        assert!(self.video < Some(dts), "video went back");
+        (self.fresh, self.video) = (false, Some(dts));
+    }
+
     fn check_video(&mut self, frame: &VideoFrame) {
-        assert!(
-            self.video.is_some() || frame.key,
-            "began without a keyframe"
-        );
+        assert_eq!(self.video_codec, Some(VideoCodec::Avc));
         assert!(!frame.key || frame.parameter_sets.is_some());
-        assert!(self.video < Some(frame.dts), "video went back");
-        self.video = Some(frame.dts);
+        self.check_order(frame.key, frame.dts);
         let set = self.packetizer.video(frame).expect("a frame has packets");
         for index in 0..set.packet_count() {
             let payload = set.payload(index).expect("within the count");

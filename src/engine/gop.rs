@@ -1,0 +1,170 @@
+//! A publish's coded pictures since its last keyframe, for a transcoder that begins in the middle,
+//! and how fast they come.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::limits::{GOP_BYTES_MAX, GOP_FRAMES_MAX};
+use crate::media::codec::CodedFrame;
+
+/// Time over which the bit rate is measured.
+const RATE_WINDOW: Duration = Duration::from_secs(2);
+/// Time after which a first figure is given: a keyframe alone says nothing.
+const RATE_FIRST: Duration = Duration::from_millis(500);
+const BITS_PER_BYTE: u128 = 8;
+
+/// Pictures from the newest keyframe on, in decoding order. Empty after too many of them, until
+/// the next keyframe.
+#[derive(Debug, Default)]
+pub(super) struct Gop {
+    frames: VecDeque<CodedFrame>,
+    bytes: usize,
+}
+
+impl Gop {
+    /// Appends a picture, or begins anew with it.
+    pub(super) fn push(&mut self, frame: CodedFrame) {
+        if frame.key {
+            self.clear();
+        } else if self.frames.is_empty() {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(frame.data.len());
+        if self.frames.len() >= GOP_FRAMES_MAX || self.bytes > GOP_BYTES_MAX {
+            self.clear();
+            return;
+        }
+        self.frames.push_back(frame);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.frames = VecDeque::new();
+        self.bytes = 0;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Each picture, and whether it is only to be decoded: it is shown before the newest one.
+    pub(super) fn replay(&self) -> impl Iterator<Item = (CodedFrame, bool)> + '_ {
+        let newest = self.frames.back().map(|frame| frame.pts);
+        let is_past = move |frame: &CodedFrame| Some(frame.pts) < newest;
+        self.frames
+            .iter()
+            .map(move |frame| (frame.clone(), is_past(frame)))
+    }
+}
+
+/// Bits a second, measured over the last seconds.
+#[derive(Debug, Default)]
+pub(super) struct BitRate {
+    began: Option<Instant>,
+    bytes: u64,
+    measured: Option<u32>,
+}
+
+impl BitRate {
+    /// Counts what was received.
+    pub(super) fn count(&mut self, bytes: usize, received: Instant) {
+        let began = *self.began.get_or_insert(received);
+        let elapsed = received.saturating_duration_since(began);
+        if elapsed >= RATE_WINDOW {
+            self.measured = rate(self.bytes, elapsed);
+            self.began = Some(received);
+            self.bytes = 0;
+        } else if self.measured.is_none() && elapsed >= RATE_FIRST {
+            self.measured = rate(self.bytes, elapsed);
+        }
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+
+    /// What was measured last; `None` in the first half second.
+    pub(super) fn bits_per_second(&self) -> Option<u32> {
+        self.measured
+    }
+}
+
+fn rate(bytes: u64, elapsed: Duration) -> Option<u32> {
+    let bits = u128::from(bytes).saturating_mul(BITS_PER_BYTE);
+    let per_second = bits.saturating_mul(1_000) / elapsed.as_millis().max(1);
+    u32::try_from(per_second).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::time::MediaTime;
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn frame(pts_ms: i64, key: bool, bytes: usize) -> CodedFrame {
+        CodedFrame {
+            pts: MediaTime::from_millis(pts_ms),
+            dts: MediaTime::from_millis(pts_ms),
+            key,
+            data: vec![0; bytes].into(),
+            received: Instant::now(),
+        }
+    }
+
+    fn replayed(gop: &Gop) -> Vec<(i64, bool)> {
+        gop.replay()
+            .map(|(frame, past)| (frame.pts.as_micros() / 1_000, past))
+            .collect()
+    }
+
+    #[test]
+    fn pictures_from_the_last_keyframe_on_are_kept_and_what_is_past_is_only_decoded() {
+        let mut gop = Gop::default();
+        gop.push(frame(0, false, 1));
+        assert!(gop.is_empty(), "nothing decodes it");
+        // As they are sent: I P B B P, shown as I B B P … P.
+        for (pts, key) in [
+            (0, true),
+            (40, true),
+            (160, false),
+            (80, false),
+            (120, false),
+        ] {
+            gop.push(frame(pts, key, 1));
+        }
+        let expected = [(40, true), (160, false), (80, true), (120, false)];
+        assert_eq!(replayed(&gop), expected);
+        gop.push(frame(240, false, 1));
+        assert!(
+            replayed(&gop)
+                .iter()
+                .all(|(pts, past)| *past == (*pts < 240))
+        );
+    }
+
+    #[test]
+    fn too_much_is_dropped_until_the_next_keyframe() {
+        let mut gop = Gop::default();
+        for number in 0..3_000 {
+            gop.push(frame(number, number == 0, 1));
+            assert!(gop.frames.len() <= GOP_FRAMES_MAX);
+        }
+        assert!(gop.is_empty());
+        gop.push(frame(4_000, true, GOP_BYTES_MAX));
+        assert_eq!(replayed(&gop), [(4_000, false)]);
+        gop.push(frame(4_040, false, 1));
+        assert!(gop.is_empty() && gop.bytes == 0);
+    }
+
+    #[test]
+    fn bit_rate_follows_what_comes() {
+        let mut rate = BitRate::default();
+        let start = frame(0, true, 0).received;
+        let mut at = |number: u32, bytes| {
+            rate.count(bytes, start + Duration::from_millis(40) * number);
+            rate.bits_per_second()
+        };
+        assert_eq!(at(0, 10_000), None);
+        let first: Vec<_> = (1..60).map(|number| at(number, 10_000)).collect();
+        // 25 × 10,000 bytes a second.
+        assert_eq!(first.last(), Some(&Some(2_000_000)));
+        let second: Vec<_> = (60..180).map(|number| at(number, 1_000)).collect();
+        assert_eq!(second.last(), Some(&Some(200_000)));
+    }
+}

@@ -1,0 +1,373 @@
+//! H.264 as published: which parameter sets are in force, where decoding may begin, and why
+//! browsers could not play it as it is (14496-10 §7.4.1.2, RFC 6184 §8.1).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::gate::Gate;
+use super::report::Report;
+use super::stats::DropReason;
+use super::video::{RECORD_BYTES_MAX, Timing, frames_per_1000_s};
+use super::warning::IngestWarning;
+use crate::media::avc::{
+    AvcError, Change, DecoderConfig, NAL_UNITS_PER_ACCESS_UNIT_MAX, NalHeader, NalLengthSize,
+    NalType, NalUnits, ParameterSetStore, SliceHeader, SpsInfo, profile_name,
+};
+use crate::media::codec::{TranscodeReason, VideoCodec, VideoConfig};
+use crate::media::frame::{ParameterSets, StreamInfo, VideoFrame};
+use crate::media::time::MediaTime;
+
+#[derive(Default)]
+pub(super) struct AvcTrack {
+    nal_length_size: Option<NalLengthSize>,
+    /// The sequence header in force; `None` when the stream has since changed its sets in band.
+    record: Option<Bytes>,
+    store: ParameterSetStore,
+    gate: Gate,
+    /// The SPS of the last IDR picture, or before one, the first that came.
+    sps: Option<SpsInfo>,
+    /// A PPS came that viewers who are already watching do not have.
+    sets_due: bool,
+    last_pts: Option<MediaTime>,
+    /// Why browsers cannot play what this SPS brings; once found, it stays for the SPS.
+    reason: Option<TranscodeReason>,
+}
+
+impl AvcTrack {
+    /// Whether an SPS came.
+    pub(super) fn is_known(&self) -> bool {
+        self.sps.is_some()
+    }
+
+    /// Fills in what is known of the video.
+    pub(super) fn describe(&self, info: &mut StreamInfo, advice: &mut Vec<IngestWarning>) {
+        let Some(sps) = &self.sps else { return };
+        let profile = profile_name(sps.profile_level_id);
+        info.profile_level_id = Some(sps.profile_level_id);
+        info.size = sps.size;
+        info.video = Some(format!("H.264 {profile}"));
+        info.reordering = self.reason == Some(TranscodeReason::Reordering);
+        info.transcode = self.reason;
+        advice.extend(self.reason.and_then(|reason| advice_on(reason, sps)));
+        if self.gate.keyframes_are_rare() {
+            advice.push(IngestWarning::KeyframeInterval);
+        }
+    }
+
+    /// Frames per second as the SPS says, if it does.
+    pub(super) fn frames_per_second(&self) -> Option<f64> {
+        self.sps.as_ref()?.frames_per_second
+    }
+
+    /// What a decoder must know before the next frame, as the stream itself says; `None` before
+    /// an SPS.
+    pub(super) fn config(&mut self) -> Option<VideoConfig> {
+        let sps = self.sps.as_ref()?;
+        let record = match &self.record {
+            Some(record) => record.clone(),
+            None => {
+                let sets = self.store.sets()?;
+                DecoderConfig::write(self.nal_length_size?, &sets)?
+            }
+        };
+        Some(VideoConfig {
+            codec: VideoCodec::Avc,
+            record,
+            size: sps.size,
+            sample_aspect_ratio: sps
+                .sample_aspect_ratio
+                .filter(|(width, height)| width != height),
+            interlaced: !sps.frames_only,
+            frames_per_1000_s: sps.frames_per_second.and_then(frames_per_1000_s),
+        })
+    }
+
+    /// Takes a sequence header. Sets it does not mention stay in force.
+    pub(super) fn configure(&mut self, record: &Bytes, report: &mut Report) {
+        let config = match DecoderConfig::parse(record) {
+            Ok(config) => config,
+            Err(error) => {
+                report.drop(DropReason::BadConfig);
+                report.warn(IngestWarning::BadVideo(error));
+                return;
+            }
+        };
+        if self
+            .nal_length_size
+            .is_some_and(|size| size != config.nal_length_size)
+        {
+            self.lost_frame();
+        }
+        self.nal_length_size = Some(config.nal_length_size);
+        self.gate.configured();
+        for nal_unit in &config.parameter_sets {
+            self.insert(nal_unit, report);
+        }
+        let has_sets = !config.parameter_sets.is_empty();
+        let keeps = has_sets && record.len() <= RECORD_BYTES_MAX;
+        // A copy, so that it does not hold on to its message.
+        self.record = keeps.then(|| Bytes::copy_from_slice(record));
+    }
+
+    fn insert(&mut self, nal_unit: &[u8], report: &mut Report) {
+        match self.store.insert(nal_unit) {
+            Ok(Change::None) => {}
+            Ok(Change::Picture) => {
+                self.record = None;
+                self.sets_due = true;
+            }
+            Ok(Change::Sequence(id)) => {
+                self.record = None;
+                self.begin_sequence(id, report);
+            }
+            Err(error) => {
+                report.drop(DropReason::Malformed);
+                report.warn(IngestWarning::BadVideo(error));
+            }
+        }
+    }
+
+    /// A new SPS takes effect with the next IDR picture. If it stands in for the one in use, what
+    /// comes before that picture cannot be decoded.
+    fn begin_sequence(&mut self, id: u8, report: &mut Report) {
+        self.sets_due = true;
+        let in_use = self.sps.as_ref().map(|sps| sps.id);
+        if in_use.is_none_or(|in_use| in_use == id) {
+            self.lost_frame();
+            self.activate(self.store.sps(id).cloned(), report);
+        }
+    }
+
+    /// Makes an SPS the one in use; what was seen of the encoder's ways is to be seen anew.
+    fn activate(&mut self, sps: Option<SpsInfo>, report: &mut Report) {
+        if self.sps == sps {
+            return;
+        }
+        self.reason = None;
+        self.last_pts = None;
+        report.info_changed = true;
+        let announced = sps.as_ref().and_then(announced_reason);
+        self.sps = sps;
+        if let Some(reason) = announced {
+            self.found(reason, report);
+        }
+    }
+
+    /// A reason was found why browsers cannot play this.
+    fn found(&mut self, reason: TranscodeReason, report: &mut Report) {
+        if self.reason.is_some() {
+            return;
+        }
+        self.reason = Some(reason);
+        report.info_changed = true;
+        if let Some(warning) = self.sps.as_ref().and_then(|sps| advice_on(reason, sps)) {
+            report.warn(warning);
+        }
+    }
+
+    /// Timestamps jumped: times before and after cannot be compared.
+    pub(super) fn forget_times(&mut self) {
+        self.last_pts = None;
+    }
+
+    /// A frame could not be passed on after all: what follows cannot be decoded.
+    pub(super) fn lost_frame(&mut self) {
+        self.gate.close();
+    }
+
+    /// Takes the access unit that begins at `start` of its message.
+    ///
+    /// Returns `None` if it is not to be passed on, which is counted then.
+    pub(super) fn access_unit(
+        &mut self,
+        message: Bytes,
+        start: usize,
+        timing: Timing,
+        report: &mut Report,
+    ) -> Option<VideoFrame> {
+        let Some(length_size) = self.nal_length_size else {
+            report.drop(DropReason::ConfigMissing);
+            report.warn(IngestWarning::VideoConfigMissing);
+            return None;
+        };
+        let unit = match AccessUnit::scan(&message, start, length_size) {
+            Ok(unit) => unit,
+            Err(error) => {
+                report.drop(DropReason::Malformed);
+                report.warn(IngestWarning::BadVideo(error));
+                return None;
+            }
+        };
+        for range in &unit.parameter_sets {
+            self.insert(message.get(range.clone()).unwrap_or_default(), report);
+        }
+        let Some(picture) = unit.picture else {
+            if unit.parameter_sets.is_empty() {
+                report.drop(DropReason::Empty);
+            }
+            return None;
+        };
+        self.gate.watch(timing.dts, report);
+        if let Err(reason) = self.begin_decoding(&picture, timing.dts, report) {
+            report.drop(reason);
+            return None;
+        }
+        let pts = timing.presentation_time();
+        self.watch_fields(&picture, &message, report);
+        self.watch_order(picture.bidirectional, pts, report);
+        Some(VideoFrame {
+            pts,
+            dts: timing.dts,
+            key: picture.key,
+            disposable: !picture.referenced,
+            parameter_sets: self.due_sets(picture.key),
+            data: message,
+            start,
+            nal_units: unit.nal_units,
+            received: timing.received,
+        })
+    }
+
+    /// Decides whether a picture may be passed on, and begins with it if it is an IDR picture.
+    fn begin_decoding(
+        &mut self,
+        picture: &Picture,
+        dts: MediaTime,
+        report: &mut Report,
+    ) -> Result<(), DropReason> {
+        if !picture.key {
+            return self.gate.admit(dts);
+        }
+        let sps = self.store.sps_of(picture.pps_id).cloned();
+        if sps.is_none() {
+            report.warn(IngestWarning::ParameterSetsMissing);
+            self.lost_frame();
+            return Err(DropReason::ParameterSetsMissing);
+        }
+        self.activate(sps, report);
+        self.gate.open(dts);
+        Ok(())
+    }
+
+    /// The sets a frame must bring: all of them with a keyframe; and between keyframes when a PPS
+    /// changed, since the frames from here on may refer to it.
+    fn due_sets(&mut self, key: bool) -> Option<Arc<ParameterSets>> {
+        if !key && !self.sets_due {
+            return None;
+        }
+        self.sets_due = false;
+        self.store.sets()
+    }
+
+    /// Fields are found where they are used and not where they are allowed: x264 and cameras
+    /// set `frame_mbs_only_flag` to 0 for pictures that are progressive all the same.
+    fn watch_fields(&mut self, picture: &Picture, message: &[u8], report: &mut Report) {
+        let Some(sps) = &self.sps else { return };
+        if sps.frames_only || self.reason.is_some() {
+            return;
+        }
+        let slice = message.get(picture.first_slice.clone()).unwrap_or_default();
+        if sps.adaptive_fields || SliceHeader::is_field(slice, sps) == Some(true) {
+            self.found(TranscodeReason::Interlaced, report);
+        }
+    }
+
+    fn watch_order(&mut self, bidirectional: bool, pts: MediaTime, report: &mut Report) {
+        let backwards = self.last_pts.is_some_and(|last| pts < last);
+        self.last_pts = Some(pts);
+        if bidirectional || backwards {
+            self.found(TranscodeReason::Reordering, report);
+        }
+    }
+}
+
+/// Why browsers cannot play what an SPS announces. Without `max_num_reorder_frames`, the order
+/// counts as kept until a picture proves otherwise.
+fn announced_reason(sps: &SpsInfo) -> Option<TranscodeReason> {
+    if !sps.plain_pixels {
+        return Some(TranscodeReason::PixelFormat);
+    }
+    let reorders = sps.max_num_reorder_frames.is_some_and(|count| count > 0);
+    reorders.then_some(TranscodeReason::Reordering)
+}
+
+fn advice_on(reason: TranscodeReason, sps: &SpsInfo) -> Option<IngestWarning> {
+    match reason {
+        TranscodeReason::Reordering => Some(IngestWarning::Reordering),
+        TranscodeReason::Interlaced => Some(IngestWarning::Interlaced),
+        TranscodeReason::PixelFormat => Some(IngestWarning::PixelFormat {
+            profile: profile_name(sps.profile_level_id),
+        }),
+        TranscodeReason::Codec(_) => None,
+    }
+}
+
+/// What the NAL units of a message are.
+struct AccessUnit {
+    /// Those to pass on.
+    nal_units: Vec<Range<usize>>,
+    parameter_sets: Vec<Range<usize>>,
+    picture: Option<Picture>,
+}
+
+/// What the slices of an access unit have in common.
+#[derive(Debug, Clone)]
+struct Picture {
+    key: bool,
+    first_slice: Range<usize>,
+    pps_id: u8,
+    bidirectional: bool,
+    referenced: bool,
+}
+
+impl AccessUnit {
+    /// Sorts a message's NAL units. One that breaks the rules spoils all of them: a part of a
+    /// picture is worse than none.
+    fn scan(message: &[u8], start: usize, size: NalLengthSize) -> Result<Self, AvcError> {
+        let mut unit = Self {
+            nal_units: Vec::new(),
+            parameter_sets: Vec::new(),
+            picture: None,
+        };
+        for (index, range) in NalUnits::new(message, start, size).enumerate() {
+            let range = range?;
+            if index >= NAL_UNITS_PER_ACCESS_UNIT_MAX {
+                return Err(AvcError::TooManyNalUnits);
+            }
+            unit.add(message, range)?;
+        }
+        Ok(unit)
+    }
+
+    fn add(&mut self, message: &[u8], range: Range<usize>) -> Result<(), AvcError> {
+        let nal_unit = message.get(range.clone()).unwrap_or_default();
+        let Some(&first) = nal_unit.first() else {
+            return Ok(());
+        };
+        let header = NalHeader::parse(first)?;
+        match header.nal_type {
+            NalType::Slice | NalType::IdrSlice => {
+                self.add_slice(header, SliceHeader::parse(nal_unit)?, &range);
+                self.nal_units.push(range);
+            }
+            NalType::Partition | NalType::Sei => self.nal_units.push(range),
+            NalType::Sps | NalType::Pps => self.parameter_sets.push(range),
+            NalType::Other(_) => {}
+        }
+        Ok(())
+    }
+
+    fn add_slice(&mut self, header: NalHeader, slice: SliceHeader, range: &Range<usize>) {
+        let picture = self.picture.get_or_insert(Picture {
+            key: header.nal_type == NalType::IdrSlice,
+            first_slice: range.clone(),
+            pps_id: slice.pps_id,
+            bidirectional: false,
+            referenced: false,
+        });
+        picture.bidirectional |= slice.bidirectional;
+        picture.referenced |= header.referenced;
+    }
+}

@@ -1,0 +1,342 @@
+//! What subscribers get of a room, rendition by rendition.
+
+use std::time::Instant;
+
+use super::*;
+use crate::media::frame::FrameSetHead;
+use crate::media::time::MediaTime;
+
+/// Number of the first frame that is made anew, of the first publish.
+const MADE: u64 = 1 << 63;
+
+fn frame(track: TrackKind, number: u64, key: bool) -> Arc<FrameSet> {
+    frame_of(track, number, key, true)
+}
+
+fn video(number: u64, key: bool, safe: bool) -> Arc<FrameSet> {
+    frame_of(TrackKind::Video, number, key, safe)
+}
+
+fn frame_of(track: TrackKind, number: u64, key: bool, safe: bool) -> Arc<FrameSet> {
+    let head = FrameSetHead {
+        track,
+        rendition: Rendition::of_number(number),
+        safe,
+        epoch: Epoch(u32::try_from(number << 1 >> 33).unwrap()),
+        number,
+        first_sequence: number,
+        key,
+        disposable: false,
+        pts: MediaTime::ZERO,
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        received: Instant::now(),
+    };
+    Arc::new(FrameSet::new(head, vec![1], vec![1]).unwrap())
+}
+
+fn drain(room: &Room, cursor: &mut Cursor, track: TrackKind) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while let Some(delivery) = room.next(cursor, track) {
+        cursor.advance(&delivery.frame);
+        numbers.push(delivery.frame.number);
+    }
+    numbers
+}
+
+#[test]
+fn viewer_joining_mid_gop_starts_at_keyframe() {
+    let mut room = Room::default();
+    for number in 0..5 {
+        room.push(frame(TrackKind::Video, number, number == 0 || number == 2));
+    }
+    let mut cursor = room.join(Rendition::Safe);
+    let first = room.next(&cursor, TrackKind::Video).unwrap();
+    assert_eq!(first.frame.number, 2);
+    assert_eq!(first.burst_to.unwrap().number, 4);
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [2, 3, 4]);
+    room.push(frame(TrackKind::Video, 5, false));
+    assert!(
+        room.next(&cursor, TrackKind::Video)
+            .unwrap()
+            .burst_to
+            .is_none()
+    );
+}
+
+#[test]
+fn viewer_before_the_publisher_waits_and_gets_the_first_key() {
+    let mut room = Room::default();
+    let mut cursor = room.join(Rendition::Safe);
+    assert!(room.next(&cursor, TrackKind::Video).is_none());
+    room.push(frame(TrackKind::Video, 0, true));
+    room.push(frame(TrackKind::Audio, 0, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [0]);
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Audio), [0]);
+}
+
+#[test]
+fn audio_starts_at_the_live_edge() {
+    let mut room = Room::default();
+    for number in 0..10 {
+        room.push(frame(TrackKind::Audio, number, true));
+    }
+    let mut cursor = room.join(Rendition::Safe);
+    assert!(room.next(&cursor, TrackKind::Audio).is_none());
+    room.push(frame(TrackKind::Audio, 10, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Audio), [10]);
+}
+
+#[test]
+fn viewer_left_behind_jumps_to_the_newest_key() {
+    let mut room = Room::default();
+    room.push(frame(TrackKind::Video, 0, true));
+    let mut cursor = room.join(Rendition::Safe);
+    drain(&room, &mut cursor, TrackKind::Video);
+    for number in 1..20 {
+        room.push(frame(TrackKind::Video, number, number == 15));
+    }
+    assert_eq!(
+        drain(&room, &mut cursor, TrackKind::Video),
+        [15, 16, 17, 18, 19]
+    );
+}
+
+#[test]
+fn viewer_two_frames_behind_a_key_gets_them_all() {
+    let mut room = Room::default();
+    room.push(frame(TrackKind::Video, 0, true));
+    let mut cursor = room.join(Rendition::Safe);
+    drain(&room, &mut cursor, TrackKind::Video);
+    for number in 1..4 {
+        room.push(frame(TrackKind::Video, number, number == 3));
+    }
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [1, 2, 3]);
+}
+
+#[test]
+fn next_publish_goes_on_at_its_first_key() {
+    let mut room = Room::default();
+    room.push(frame(TrackKind::Video, 0, true));
+    room.push(frame(TrackKind::Audio, 0, true));
+    let mut cursor = room.join(Rendition::Safe);
+    drain(&room, &mut cursor, TrackKind::Video);
+    room.end(Epoch(0));
+    assert!(room.next(&cursor, TrackKind::Video).is_none());
+    let start = Epoch(1).first_number();
+    room.push(frame(TrackKind::Video, start, true));
+    room.push(frame(TrackKind::Audio, start, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [start]);
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Audio), [start]);
+}
+
+#[test]
+fn what_is_late_of_an_older_publish_changes_nothing() {
+    let mut room = Room::default();
+    room.push(frame(TrackKind::Video, 0, true));
+    let start = Epoch(1).first_number();
+    room.begin(Epoch(1));
+    assert!(!room.push(frame(TrackKind::Video, 1, true)));
+    room.push(frame(TrackKind::Video, start, true));
+    room.end(Epoch(0));
+    let mut cursor = room.join(Rendition::Safe);
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [start]);
+}
+
+/// A room whose source is unsafe from number 3 on, with what is made of it from 4 on.
+fn unsafe_room() -> Room {
+    let mut room = Room::default();
+    for number in 0..6 {
+        assert!(room.push(video(number, number % 5 == 0, number < 3)));
+        if number >= 4 {
+            let made = MADE + number - 4;
+            assert!(room.push(video(made, made == MADE, true)));
+        }
+    }
+    room
+}
+
+#[test]
+fn nothing_of_an_unsafe_source_reaches_a_cursor_bound_to_safe() {
+    let mut room = Room::default();
+    let mut cursor = room.join(Rendition::Safe);
+    room.push(video(0, true, false));
+    room.push(video(1, false, false));
+    assert!(room.next(&cursor, TrackKind::Video).is_none());
+    assert!(!room.is_source_safe() && !room.has_entry(Rendition::Safe));
+    room.push(video(MADE, true, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [MADE]);
+    let mut source = room.join(Rendition::Source);
+    assert_eq!(drain(&room, &mut source, TrackKind::Video), [0, 1]);
+}
+
+#[test]
+fn cursor_goes_to_what_is_made_when_the_source_turns_unsafe_and_back_when_it_is_safe() {
+    let mut room = Room::default();
+    room.push(video(0, true, true));
+    room.push(video(1, false, true));
+    let mut cursor = room.join(Rendition::Safe);
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [0, 1]);
+    room.push(video(2, false, false));
+    room.push(video(3, true, false));
+    assert!(room.next(&cursor, TrackKind::Video).is_none(), "it waits");
+    room.push(video(MADE, true, true));
+    let first = room.next(&cursor, TrackKind::Video).unwrap();
+    assert_eq!(first.frame.number, MADE);
+    let burst_to = first
+        .burst_to
+        .expect("another rendition is a burst of its own");
+    assert_eq!(burst_to.number, MADE);
+    room.push(video(MADE + 1, false, true));
+    assert_eq!(
+        drain(&room, &mut cursor, TrackKind::Video),
+        [MADE, MADE + 1]
+    );
+
+    room.push(video(4, false, true));
+    assert!(room.next(&cursor, TrackKind::Video).is_none(), "not yet");
+    room.push(video(5, true, true));
+    assert!(room.is_source_safe());
+    assert!(
+        !room.push(video(MADE + 2, false, true)),
+        "late, and of no use"
+    );
+    room.push(video(6, false, true));
+    let first = room.next(&cursor, TrackKind::Video).unwrap();
+    assert_eq!((first.frame.number, first.burst_to.unwrap().number), (5, 6));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [5, 6]);
+}
+
+#[test]
+fn cursor_that_slept_through_an_unsafe_stretch_gets_nothing_of_it() {
+    let mut room = Room::default();
+    room.push(video(0, true, true));
+    let mut cursor = room.join(Rendition::Safe);
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [0]);
+    room.push(video(1, false, false));
+    room.push(video(2, true, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [2]);
+}
+
+#[test]
+fn what_was_made_in_an_earlier_unsafe_stretch_is_not_shown_in_the_next() {
+    let mut room = unsafe_room();
+    room.push(video(6, true, true));
+    room.push(video(7, true, false));
+    let cursor = room.join(Rendition::Safe);
+    assert!(room.next(&cursor, TrackKind::Video).is_none());
+}
+
+#[test]
+fn what_is_made_is_no_entry_once_it_has_fallen_behind() {
+    let mut room = unsafe_room();
+    assert!(room.has_entry(Rendition::Safe));
+    let mut late = Arc::into_inner(video(6, false, false)).unwrap();
+    late.received += BEHIND_MAX + Duration::from_secs(1);
+    room.push(Arc::new(late));
+    assert!(!room.has_entry(Rendition::Safe) && room.has_entry(Rendition::Source));
+}
+
+#[test]
+fn viewer_is_moved_to_another_rendition_and_back_at_its_next_keyframe() {
+    let mut room = unsafe_room();
+    let mut cursor = room.join(Rendition::Safe);
+    let made = |offset: u64| MADE + offset;
+    assert_eq!(
+        drain(&room, &mut cursor, TrackKind::Video),
+        [made(0), made(1)]
+    );
+    room.rebind(&mut cursor, Rendition::Source);
+    room.push(video(6, false, false));
+    room.push(video(made(2), false, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [made(2)]);
+    assert_eq!(cursor.rendition(), Rendition::Safe);
+    room.push(video(7, true, false));
+    room.push(video(made(3), false, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [7]);
+    assert_eq!(cursor.rendition(), Rendition::Source);
+
+    room.rebind(&mut cursor, Rendition::Safe);
+    room.push(video(8, false, false));
+    room.push(video(made(4), false, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [8]);
+    room.push(video(9, false, false));
+    room.push(video(made(5), true, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [made(5)]);
+    assert_eq!(cursor.rendition(), Rendition::Safe);
+}
+
+#[test]
+fn move_between_renditions_that_are_one_happens_at_once_and_skips_nothing() {
+    let mut room = Room::default();
+    room.push(video(0, true, true));
+    let mut cursor = room.join(Rendition::Safe);
+    drain(&room, &mut cursor, TrackKind::Video);
+    room.rebind(&mut cursor, Rendition::Source);
+    assert_eq!(cursor.rendition(), Rendition::Source);
+    room.push(video(1, false, false));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [1]);
+}
+
+#[test]
+fn move_to_a_rendition_that_becomes_one_with_the_source_meanwhile() {
+    let mut room = unsafe_room();
+    let mut cursor = room.join(Rendition::Source);
+    drain(&room, &mut cursor, TrackKind::Video);
+    room.rebind(&mut cursor, Rendition::Safe);
+    room.push(video(6, true, true));
+    room.push(video(7, false, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [6, 7]);
+    assert_eq!(cursor.rendition(), Rendition::Safe);
+}
+
+#[test]
+fn packets_of_every_rendition_are_found_by_their_numbers() {
+    let mut room = unsafe_room();
+    for number in [0, 5, MADE, MADE + 1] {
+        let (found, index) = room.packet(TrackKind::Video, number).unwrap();
+        assert_eq!((found.number, index), (number, 0));
+    }
+    assert!(room.packet(TrackKind::Video, MADE + 2).is_none());
+    room.clear_safe();
+    assert!(
+        room.packet(TrackKind::Video, MADE).is_none(),
+        "a clean miss"
+    );
+    assert!(room.packet(TrackKind::Audio, 0).is_none());
+}
+
+#[test]
+fn other_core_gets_every_rendition_once_and_in_an_order_that_it_understands() {
+    let mut room = Room::default();
+    let (mut feed, mut there) = (room.feed(), Room::default());
+    let mut cursor = there.join(Rendition::Safe);
+    let (mut taken, mut shown) = (Vec::new(), Vec::new());
+    for turn in 0..12 {
+        let (number, key, safe) = (turn, turn % 4 == 0, !(2..8).contains(&turn));
+        room.push(video(number, key, safe));
+        if (4..9).contains(&turn) {
+            room.push(video(MADE + turn - 4, turn == 4, true));
+        }
+        room.push(frame(TrackKind::Audio, turn, true));
+        while let Some(frame) = room.next_for(&mut feed) {
+            taken.push(frame.number);
+            assert!(there.push(frame), "refused in turn {turn}");
+        }
+        shown.extend(drain(&there, &mut cursor, TrackKind::Video));
+    }
+    assert_eq!(taken.len(), 12 + 4 + 12, "{taken:?}");
+    let made = (0..4).map(|number| MADE + number);
+    let expected: Vec<u64> = (0..2).chain(made).chain(8..12).collect();
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn unsafe_frame_that_does_not_fit_says_all_the_same_that_the_source_is_unsafe() {
+    let mut room = Room::default();
+    room.push(video(0, true, true));
+    let mut cursor = room.join(Rendition::Safe);
+    drain(&room, &mut cursor, TrackKind::Video);
+    assert!(!room.push(video(2, false, false)), "1 was lost");
+    assert!(room.push(video(MADE, true, true)));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [MADE]);
+}

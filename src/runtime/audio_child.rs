@@ -1,0 +1,251 @@
+//! ffmpeg as the child of a transcode worker, for the audio codecs that only it decodes: started
+//! bare, fed and read through pipes that never block, killed when its stream ends.
+//!
+//! A worker waits for its inbox, not for descriptors: while it has children, it looks at their
+//! pipes every few milliseconds. Such streams are rare, and few in number.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
+
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Resource, Rlimit};
+
+use crate::transcode::{ChildAction, ChildId};
+
+/// The program.
+const PROGRAM: &str = "ffmpeg";
+/// Most children of a worker: more codecs of this kind at once are not believed.
+const CHILDREN_MAX: usize = 32;
+/// Bytes that wait for a child that does not read: seconds of sound, so it is stuck.
+const QUEUE_BYTES_MAX: usize = 256 * 1_024;
+/// One read from a child, in bytes, and reads from it in a turn.
+const READ_BYTES: usize = 16 * 1_024;
+const READS_PER_TURN: usize = 16;
+/// Memory that a child may have, in bytes: four times what the newest ffmpeg takes for sound.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+/// A child's niceness: the server's own threads come first.
+const NICENESS: i32 = 5;
+
+/// Why a child is no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// There is no such program.
+    Missing,
+    /// It ended, or could not be started or fed.
+    Gone,
+}
+
+/// A worker's children.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    children: BTreeMap<ChildId, Child>,
+}
+
+#[derive(Debug)]
+struct Child {
+    process: Process,
+    input: ChildStdin,
+    output: ChildStdout,
+    queue: VecDeque<u8>,
+}
+
+impl Children {
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.children.is_empty()
+    }
+
+    /// Does what is to be done; says if a child is no more for it.
+    pub(super) fn act(&mut self, action: ChildAction) -> Option<(ChildId, Ended)> {
+        match action {
+            ChildAction::Start { child, arguments } => {
+                if self.children.len() >= CHILDREN_MAX {
+                    log::warn!("too many streams need ffmpeg for their sound max={CHILDREN_MAX}");
+                    return Some((child, Ended::Gone));
+                }
+                match Child::start(&arguments) {
+                    Ok(started) => {
+                        self.children.insert(child, started);
+                        None
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        Some((child, Ended::Missing))
+                    }
+                    Err(error) => {
+                        log::warn!("cannot start {PROGRAM}: {error}");
+                        Some((child, Ended::Gone))
+                    }
+                }
+            }
+            ChildAction::Write { child, bytes } => {
+                let running = self.children.get_mut(&child)?;
+                running.queue.extend(bytes);
+                let well = running.queue.len() <= QUEUE_BYTES_MAX && running.write().is_ok();
+                if well {
+                    return None;
+                }
+                self.children.remove(&child);
+                Some((child, Ended::Gone))
+            }
+            ChildAction::Stop { child } => {
+                self.children.remove(&child);
+                None
+            }
+        }
+    }
+
+    /// Looks at all pipes: gives what came out to `output`, and returns the children that ended.
+    pub(super) fn serve(&mut self, output: &mut dyn FnMut(ChildId, &[u8])) -> Vec<ChildId> {
+        let mut ended = Vec::new();
+        for (id, child) in &mut self.children {
+            let alive = child.write().is_ok();
+            let more = child.read(&mut |bytes| output(*id, bytes));
+            if !alive || !matches!(more, Ok(true)) {
+                ended.push(*id);
+            }
+        }
+        for id in &ended {
+            self.children.remove(id);
+        }
+        ended
+    }
+}
+
+impl Child {
+    fn start(arguments: &[String]) -> io::Result<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let program = find(&path).ok_or(io::ErrorKind::NotFound)?;
+        let mut process = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let pipes = process.stdin.take().zip(process.stdout.take());
+        let prepared = pipes
+            .ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))
+            .and_then(|(input, output)| {
+                unblock(&input)?;
+                unblock(&output)?;
+                contain(&process)?;
+                Ok((input, output))
+            });
+        match prepared {
+            Ok((input, output)) => Ok(Self {
+                process,
+                input,
+                output,
+                queue: VecDeque::new(),
+            }),
+            Err(error) => {
+                end(&mut process);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes what the child takes now.
+    fn write(&mut self) -> io::Result<()> {
+        while !self.queue.is_empty() {
+            let (bytes, _) = self.queue.as_slices();
+            match self.input.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.queue.drain(..written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what there is; whether more may come.
+    fn read(&mut self, output: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+        let mut buffer = [0; READ_BYTES];
+        for _ in 0..READS_PER_TURN {
+            match self.output.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(read) => output(buffer.get(..read).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
+}
+
+/// Kills a process and takes its exit status, so that no zombie stays.
+fn end(process: &mut Process) {
+    if let Err(error) = process.kill() {
+        log::warn!("cannot end {PROGRAM}: {error}");
+        return;
+    }
+    if let Err(error) = process.wait() {
+        log::warn!("cannot see the end of {PROGRAM}: {error}");
+    }
+}
+
+fn unblock(pipe: &impl AsFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(pipe)?;
+    rustix::fs::fcntl_setfl(pipe, flags | OFlags::NONBLOCK)?;
+    Ok(())
+}
+
+/// Bounds a child's memory, lets it write no files and dump no core, and puts it behind us.
+fn contain(process: &Process) -> io::Result<()> {
+    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+    let limit = |bytes| Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
+    for (resource, bytes) in [
+        (Resource::As, MEMORY_BYTES_MAX),
+        (Resource::Fsize, 0),
+        (Resource::Core, 0),
+    ] {
+        rustix::process::prlimit(pid, resource, limit(bytes))?;
+    }
+    rustix::process::setpriority_process(pid, NICENESS)?;
+    Ok(())
+}
+
+/// The program's file, in the folders of `path`.
+fn find(path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .map(|folder| folder.join(PROGRAM))
+        .find(|file| file.is_absolute() && is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = file.metadata();
+    metadata.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_that_is_not_in_the_path_is_missing() {
+        assert_eq!(find(OsStr::new("/nonexistent:relative")), None);
+        assert_eq!(find(OsStr::new("")), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! A child process that works on what strangers sent, contained (prctl(2), setrlimit(2),
+//! unshare(2), close_range(2)): its own process group, an environment of nothing but `PATH`, no
+//! descriptors but its three pipes, limits on memory, CPU time and files, no new privileges, no
+//! network where the kernel lets us take it away, and killed when the thread that started it ends,
+//! whatever ends it.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use mio::unix::pipe::{Receiver, Sender};
+use mio::{Interest, Registry, Token};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+use crate::limits::{
+    VIDEO_CHILD_CPU_ALLOWANCE, VIDEO_CHILD_FILES_MAX, VIDEO_CHILD_MEMORY_BYTES_MAX,
+    VIDEO_CHILD_NICENESS, VIDEO_STDERR_BYTES_MAX,
+};
+
+/// Where programs are looked for when the server itself has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// The first descriptor that is not one of the three pipes.
+const FIRST_OTHER_DESCRIPTOR: libc::c_uint = 3;
+/// One read of the standard error, in bytes.
+const STDERR_READ_BYTES: usize = 4 * 1_024;
+
+/// What a child may do.
+#[derive(Debug, Clone, Default)]
+pub struct Containment {
+    /// The CPUs it may run on; empty: those of the server.
+    pub cpus: Vec<usize>,
+    /// Whether its memory is limited: not with drivers that reserve address space without measure.
+    pub limit_memory: bool,
+}
+
+/// The pipes' tokens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PipeTokens {
+    pub(super) stdin: Token,
+    pub(super) stdout: Token,
+    pub(super) stderr: Token,
+}
+
+/// What came of reading or writing a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piped {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Blocked,
+    /// The child has closed its end.
+    Closed,
+}
+
+/// A running child. Dropping it kills it and waits for its end.
+#[derive(Debug)]
+pub(super) struct ChildProcess {
+    process: std::process::Child,
+    group: Pid,
+    stdin: Sender,
+    stdout: Receiver,
+    stderr: Receiver,
+    said: Vec<u8>,
+    ended: Option<ExitStatus>,
+}
+
+impl ChildProcess {
+    /// Starts `program` and registers its pipes.
+    ///
+    /// # Errors
+    /// When it is not found ([`ErrorKind::NotFound`]) or the system refuses.
+    pub(super) fn start(
+        program: &str,
+        arguments: &[String],
+        containment: &Containment,
+        registry: &Registry,
+        tokens: PipeTokens,
+    ) -> io::Result<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from(DEFAULT_PATH));
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", path)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        contain(&mut command, containment);
+        let mut process = command.spawn()?;
+        let taken = (
+            process.stdin.take(),
+            process.stdout.take(),
+            process.stderr.take(),
+        );
+        let (Some(stdin), Some(stdout), Some(stderr)) = taken else {
+            return Err(ErrorKind::BrokenPipe.into());
+        };
+        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+        let mut child = Self {
+            process,
+            group: pid.ok_or(ErrorKind::InvalidData)?,
+            stdin: Sender::from(stdin),
+            stdout: Receiver::from(stdout),
+            stderr: Receiver::from(stderr),
+            said: Vec::new(),
+            ended: None,
+        };
+        child.register(registry, tokens)?;
+        Ok(child)
+    }
+
+    fn register(&mut self, registry: &Registry, tokens: PipeTokens) -> io::Result<()> {
+        self.stdin.set_nonblocking(true)?;
+        self.stdout.set_nonblocking(true)?;
+        self.stderr.set_nonblocking(true)?;
+        registry.register(&mut self.stdin, tokens.stdin, Interest::WRITABLE)?;
+        registry.register(&mut self.stdout, tokens.stdout, Interest::READABLE)?;
+        registry.register(&mut self.stderr, tokens.stderr, Interest::READABLE)
+    }
+
+    /// Writes to its standard input.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Piped {
+        piped(|| self.stdin.write(bytes))
+    }
+
+    /// Reads from its standard output.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Piped {
+        piped(|| self.stdout.read(buffer))
+    }
+
+    /// Empties its standard error, and keeps the last of it.
+    pub(super) fn listen(&mut self) {
+        let mut buffer = [0; STDERR_READ_BYTES];
+        while let Piped::Bytes(count) = piped(|| self.stderr.read(&mut buffer)) {
+            self.said
+                .extend_from_slice(buffer.get(..count).unwrap_or_default());
+            let surplus = self.said.len().saturating_sub(VIDEO_STDERR_BYTES_MAX);
+            self.said.drain(..surplus);
+        }
+    }
+
+    /// The last it wrote to its standard error, without control characters but line ends.
+    pub(super) fn said(&self) -> String {
+        let text = String::from_utf8_lossy(&self.said);
+        let plain = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+        text.trim().chars().map(plain).collect()
+    }
+
+    /// Allows it `elapsed` on each of `cpus`, and a reserve.
+    pub(super) fn renew_cpu_time(&self, elapsed: Duration, cpus: usize) {
+        let seconds = elapsed.as_secs().saturating_mul(cpus as u64);
+        let limit = Rlimit {
+            current: Some(seconds.saturating_add(VIDEO_CHILD_CPU_ALLOWANCE.as_secs())),
+            maximum: None,
+        };
+        if let Err(error) = rustix::process::prlimit(Some(self.group), Resource::Cpu, limit) {
+            log::debug!("cannot renew a child's CPU time: {error}");
+        }
+    }
+
+    /// Kills it and whatever it started.
+    pub(super) fn kill(&mut self) {
+        // A group that has been waited for may be another's by now.
+        if self.ended.is_none() {
+            // Gone already is as good.
+            let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
+        }
+    }
+
+    /// How it ended, if it did; no zombie is left then.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.process.try_wait().ok().flatten();
+        }
+        self.ended
+    }
+}
+
+impl Drop for ChildProcess {
+    fn drop(&mut self) {
+        self.kill();
+        if self.ended.is_none() {
+            // After SIGKILL this takes as long as the kernel needs to free its memory.
+            let _ = self.process.wait();
+        }
+    }
+}
+
+fn piped(io: impl FnOnce() -> io::Result<usize>) -> Piped {
+    match io() {
+        Ok(0) => Piped::Closed,
+        Ok(count) => Piped::Bytes(count),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Piped::Blocked,
+        Err(error) if error.kind() == ErrorKind::Interrupted => Piped::Blocked,
+        Err(_) => Piped::Closed,
+    }
+}
+
+/// What the child does to itself between fork and exec.
+#[derive(Clone, Copy)]
+struct Fetters {
+    parent: libc::pid_t,
+    cpus: Option<libc::cpu_set_t>,
+    memory_bytes: Option<u64>,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "what a child may do is set between fork and exec"
+)]
+fn contain(command: &mut Command, containment: &Containment) {
+    let fetters = Fetters {
+        parent: rustix::process::getpid().as_raw_nonzero().get(),
+        cpus: cpu_set(&containment.cpus),
+        memory_bytes: containment
+            .limit_memory
+            .then_some(VIDEO_CHILD_MEMORY_BYTES_MAX),
+    };
+    // SAFETY: the closure runs in the child of a program with threads, where only system calls are
+    // safe. It makes nothing but those, by functions that neither allocate nor lock, and holds
+    // only plain values.
+    unsafe {
+        command.pre_exec(move || fetters.put_on());
+    }
+}
+
+#[expect(unsafe_code, reason = "cpu_set_t has no other interface")]
+fn cpu_set(cpus: &[usize]) -> Option<libc::cpu_set_t> {
+    // SAFETY: zeros are a valid `cpu_set_t`, the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    let fits = |cpu: &&usize| **cpu < libc::CPU_SETSIZE as usize;
+    let chosen: Vec<usize> = cpus.iter().filter(fits).copied().collect();
+    for cpu in &chosen {
+        // SAFETY: the set is ours and the number is below its size.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
+    (!chosen.is_empty()).then_some(set)
+}
+
+impl Fetters {
+    /// Runs in the child: system calls only.
+    #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
+    fn put_on(&self) -> io::Result<()> {
+        limit(Resource::Core, 0)?;
+        limit(Resource::Nofile, VIDEO_CHILD_FILES_MAX)?;
+        let cpu = Rlimit {
+            current: Some(VIDEO_CHILD_CPU_ALLOWANCE.as_secs()),
+            maximum: None,
+        };
+        rustix::process::setrlimit(Resource::Cpu, cpu)?;
+        if let Some(bytes) = self.memory_bytes {
+            limit(Resource::As, bytes)?;
+        }
+        // Where the kernel or the service manager forbids the rest, the child runs without it.
+        let _ = rustix::process::nice(VIDEO_CHILD_NICENESS);
+        // SAFETY: these calls change the child only; the set lives until after its call.
+        unsafe {
+            if let Some(cpus) = &self.cpus {
+                let size = size_of::<libc::cpu_set_t>();
+                libc::sched_setaffinity(0, size, std::ptr::from_ref(cpus));
+            }
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            libc::syscall(
+                libc::SYS_close_range,
+                FIRST_OTHER_DESCRIPTOR,
+                libc::c_uint::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            );
+            libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET);
+            // After the new user namespace, since a change of credentials may clear it.
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // The server may have ended before that.
+            if libc::getppid() != self.parent {
+                return Err(ErrorKind::NotConnected.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let both = Rlimit {
+        current: Some(value),
+        maximum: Some(value),
+    };
+    Ok(rustix::process::setrlimit(resource, both)?)
+}

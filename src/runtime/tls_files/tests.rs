@@ -1,0 +1,133 @@
+//! Certificate files: what is refused, with which words, and when they are read anew.
+
+use super::super::clock::{Clock, now};
+use super::super::tls_make::{NewCertificate, make_certificate};
+use super::*;
+
+/// A folder of its own with a good pair.
+fn pair(name: &str) -> TlsFiles {
+    let folder = std::env::temp_dir().join(format!("rtmpeer-{}-{name}", std::process::id()));
+    let wanted = NewCertificate {
+        folder,
+        names: Vec::new(),
+        replace: true,
+    };
+    let wall = Clock::start().timebase().wall(now());
+    make_certificate(&wanted, wall).unwrap().files
+}
+
+fn load(files: &TlsFiles) -> Result<TlsKeeper, TlsFilesError> {
+    // An earlier test may have done so.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    TlsKeeper::load(files.clone(), Clock::start().timebase(), now())
+}
+
+fn refusal(files: &TlsFiles) -> String {
+    load(files).unwrap_err().to_string()
+}
+
+#[test]
+fn good_pair_is_taken() {
+    let keeper = load(&pair("good")).unwrap();
+    assert!(keeper.rtmps().config_of().alpn_protocols.is_empty());
+    assert_eq!(keeper.https().config_of().alpn_protocols, [b"http/1.1"]);
+}
+
+#[test]
+fn each_fault_names_its_key_and_says_what_to_do() {
+    let good = pair("faults");
+    let other = pair("faults-other");
+    let folder = good.key.parent().unwrap().to_path_buf();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let certificate = |certificate: PathBuf| TlsFiles {
+        certificate,
+        ..good.clone()
+    };
+    let key = |key: PathBuf| TlsFiles {
+        key,
+        ..good.clone()
+    };
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let locked =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    for (files, names, advises) in [
+        (
+            certificate(folder.join("none")),
+            "tls.certificate: ",
+            "rtmpeer cert",
+        ),
+        (
+            certificate(folder.clone()),
+            "tls.certificate: ",
+            "is no file",
+        ),
+        (
+            certificate(file("empty", "")),
+            "tls.certificate: ",
+            "BEGIN CERTIFICATE",
+        ),
+        (
+            certificate(good.key.clone()),
+            "tls.certificate: ",
+            "BEGIN CERTIFICATE",
+        ),
+        (
+            certificate(file("broken", broken)),
+            "tls.certificate: ",
+            "cannot be used",
+        ),
+        (
+            key(folder.join("none")),
+            "tls.key: ",
+            "name a file that is there",
+        ),
+        (
+            key(good.certificate.clone()),
+            "tls.key: ",
+            "BEGIN PRIVATE KEY",
+        ),
+        (key(file("locked", locked)), "tls.key: ", "openssl pkey"),
+        (key(other.key), "tls.key: ", "belong together"),
+    ] {
+        let text = refusal(&files);
+        assert!(text.starts_with(names) && text.contains(advises), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
+}
+
+#[test]
+fn changed_files_are_read_once_they_rest_and_only_once() {
+    let stamps = |size| {
+        let stamp = Some((1, 2, size, SystemTime::UNIX_EPOCH));
+        Stamps(stamp, stamp)
+    };
+    let mut watch = Watch::new(stamps(1));
+    assert!(!watch.is_to_be_read(&stamps(1)));
+    assert!(!watch.is_to_be_read(&stamps(2)), "it may still change");
+    assert!(!watch.is_to_be_read(&stamps(3)), "it did");
+    assert!(watch.is_to_be_read(&stamps(3)));
+    watch = Watch::new(stamps(3));
+    assert!(!watch.is_to_be_read(&stamps(3)), "whatever came of it");
+    assert!(!watch.is_to_be_read(&Stamps(None, None)));
+    assert!(
+        watch.is_to_be_read(&Stamps(None, None)),
+        "they were removed"
+    );
+}
+
+#[test]
+fn bad_new_files_leave_the_old_certificate_in_use() {
+    let files = pair("reload");
+    let mut keeper = load(&files).unwrap();
+    let before = keeper.https();
+    std::fs::write(&files.certificate, "broken").unwrap();
+    keeper.reload(now());
+    assert!(Arc::ptr_eq(before.config_of(), keeper.https().config_of()));
+    pair("reload");
+    keeper.reload(now());
+    assert!(!Arc::ptr_eq(before.config_of(), keeper.https().config_of()));
+}
