@@ -573,7 +573,8 @@ const KEYS: [(&str, Setter); 27] = [
 
 /// Names the keys of the same section, or all sections.
 fn unknown_key_advice(key: &str) -> String {
-    let section = key.split_once('.').map(|(section, _)| section);
+    // What is not in a section may be the name of one.
+    let section = Some(key.split_once('.').map_or(key, |(section, _)| section));
     let known: Vec<&str> = KEYS
         .iter()
         .map(|(known, _)| *known)

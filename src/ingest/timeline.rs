@@ -25,9 +25,12 @@ const SAME_CLOCK_MS: i64 = 10_000;
 const STANDSTILL: Duration = Duration::from_millis(500);
 /// A track that was silent for longer says less of where it is than the other does.
 const SILENT: Duration = Duration::from_secs(2);
-/// Least distance of two video frames: no two frames share an RTP timestamp, and where many are
-/// pressed together, browsers decode them at once and show the last.
-const VIDEO_STEP: MediaTime = MediaTime::from_millis(1);
+/// Least distance of two video frames: more than a tick of 90 kHz, so that no two frames share
+/// an RTP timestamp.
+const VIDEO_STEP: MediaTime = MediaTime::from_micros(12);
+/// The same where a burst is pressed together: browsers decode frames so far apart at once and show
+/// the last; with less between them they halt.
+const PRESSED_STEP: MediaTime = MediaTime::from_millis(1);
 /// Audio that would begin this much before the end of what came before was heard already, or is
 /// left out for the publish to catch up; less is a rounding of timestamps.
 const AUDIO_OVERLAP_MAX: MediaTime = MediaTime::from_millis(20);
@@ -151,7 +154,11 @@ impl Timeline {
         let (dts, late) = match (own, track) {
             (None, TrackKind::Video | TrackKind::Audio) => (position.max(MediaTime::ZERO), false),
             (Some(own), TrackKind::Video) => {
-                let earliest = own.mapped.plus(VIDEO_STEP);
+                let step = match self.pace.is_pressing(now) {
+                    true => PRESSED_STEP,
+                    false => VIDEO_STEP,
+                };
+                let earliest = own.mapped.plus(step);
                 (position.max(earliest), position < own.mapped)
             }
             (Some(own), TrackKind::Audio) => {

@@ -69,14 +69,16 @@ impl Judge {
     /// change, in plain words.
     pub(super) fn advise(&mut self, standing: &[IngestWarning]) -> Vec<String> {
         self.standing = standing.iter().map(findings::of_warning).collect();
-        let mut verdict = Verdict {
-            items: self.standing.clone(),
-            figures: self.verdict.figures,
-        };
-        let measured = self.verdict.items.iter().filter(|item| !item.logged);
-        merge(&mut verdict.items, measured.cloned());
-        sort(&mut verdict.items);
-        verdict.advice()
+        let lines = standing.iter().map(ToString::to_string);
+        let mut lines: Vec<_> = self.standing.iter().cloned().zip(lines).collect();
+        for item in self.verdict.items.iter().filter(|item| !item.logged) {
+            if !lines.iter().any(|(known, _)| known.code == item.code) {
+                lines.push((item.clone(), item.to_string()));
+            }
+        }
+        lines.retain(|(item, _)| item.severity > Severity::Info);
+        lines.sort_by_key(|(item, _)| std::cmp::Reverse(item.severity));
+        lines.into_iter().map(|(_, line)| line).collect()
     }
 
     /// Timestamps jumped; `total`: how often, in all.

@@ -44,6 +44,8 @@ pub(super) struct Pace {
     detour: Option<Detour>,
     skip_left: MediaTime,
     last: Option<Instant>,
+    /// Until when what comes is taken to belong to a burst.
+    burst_until: Option<Instant>,
     held_until: Option<Instant>,
     holds: u64,
 }
@@ -56,8 +58,6 @@ struct Detour {
     /// How far it used to be ahead.
     usual: MediaTime,
     until: Instant,
-    /// Until when what comes is taken to belong to the burst.
-    burst_until: Option<Instant>,
 }
 
 impl Pace {
@@ -67,6 +67,7 @@ impl Pace {
             detour: None,
             skip_left: SKIP_MAX,
             last: None,
+            burst_until: None,
             held_until: None,
             holds: 0,
         }
@@ -87,10 +88,14 @@ impl Pace {
         self.holds
     }
 
-    /// Whether what comes `now` is part of a burst that is left out.
+    /// Whether what comes `now` is part of a burst that is pressed together.
+    pub(super) fn is_pressing(&self, now: Instant) -> bool {
+        self.burst_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether what comes `now` was held up by a stall, so that its sound is left out.
     pub(super) fn is_skipping(&self, now: Instant) -> bool {
-        let until = self.detour.and_then(|detour| detour.burst_until);
-        until.is_some_and(|until| now < until)
+        self.detour.is_some() && self.is_pressing(now)
     }
 
     /// A message came `now`, `lead` before its position, which its track's last was by `usual`.
@@ -112,7 +117,6 @@ impl Pace {
                 place,
                 usual,
                 until: now.checked_add(CATCH_UP_MAX).unwrap_or(now),
-                burst_until: None,
             });
             return self.move_by(usual.minus(lead));
         }
@@ -124,7 +128,7 @@ impl Pace {
         }
         if lead <= self.skip_left {
             self.skip_left = self.skip_left.minus(lead);
-            return self.move_by(MediaTime::ZERO.minus(lead));
+            return self.press(lead, now);
         }
         let micros = u64::try_from(lead.minus(AHEAD_MAX).as_micros()).unwrap_or_default();
         self.held_until = now.checked_add(Duration::from_micros(micros).min(HOLD_MAX));
@@ -148,10 +152,12 @@ impl Pace {
         if ahead <= CAUGHT_UP {
             return None;
         }
-        self.detour = Some(Detour {
-            burst_until: now.checked_add(BURST),
-            ..detour
-        });
+        self.press(ahead, now)
+    }
+
+    /// Moves back by what the publish is ahead: what comes now is pressed together.
+    fn press(&mut self, ahead: MediaTime, now: Instant) -> Option<MediaTime> {
+        self.burst_until = now.checked_add(BURST);
         self.move_by(MediaTime::ZERO.minus(ahead))
     }
 
