@@ -105,6 +105,8 @@ pub enum Cores {
 pub struct Rtmp {
     /// `rtmp.listen`, TCP. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// `rtmp.notices`: whether encoders are told by `onStatus` what they should change.
+    pub notices: bool,
 }
 
 /// Section `rtmps`.
@@ -267,6 +269,7 @@ impl Default for Config {
             cores: Cores::Auto,
             rtmp: Rtmp {
                 listen: everywhere(1935),
+                notices: false,
             },
             rtmps: Rtmps {
                 listen: Some(everywhere(1936)),
@@ -465,10 +468,13 @@ impl Config {
 type Setter = fn(&mut Config, &Item<'_>) -> Result<(), String>;
 
 /// Every key, with what reads it.
-const KEYS: [(&str, Setter); 26] = [
+const KEYS: [(&str, Setter); 27] = [
     ("cores", |c, item| read::cores(item).map(|v| c.cores = v)),
     ("rtmp.listen", |c, item| {
         read::address(item).map(|v| c.rtmp.listen = v)
+    }),
+    ("rtmp.notices", |c, item| {
+        read::truth(item).map(|v| c.rtmp.notices = v)
     }),
     ("rtmps.listen", |c, item| {
         read::address_or_off(item).map(|v| c.rtmps.listen = v)
@@ -567,7 +573,8 @@ const KEYS: [(&str, Setter); 26] = [
 
 /// Names the keys of the same section, or, where there is no such section, all of them.
 fn unknown_key_advice(key: &str) -> String {
-    let section = key.split_once('.').map(|(section, _)| section);
+    // What is not in a section may be the name of one.
+    let section = Some(key.split_once('.').map_or(key, |(section, _)| section));
     let known: Vec<&str> = KEYS
         .iter()
         .map(|(known, _)| *known)

@@ -255,6 +255,9 @@ pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
 /// next viewer goes there: a room on two cores costs one message per frame, so it is worth it
 /// only for a crowd.
 pub const SPILL_VIEWERS: usize = 32;
+/// From an accepted publish to its start event, so that the event says what is published: the
+/// verdict on a stream is there a third of a second after its first frame.
+pub const START_EVENT_WAIT: Duration = Duration::from_secs(2);
 /// Longest time between two looks at the clock when nothing is due.
 pub const CONTROL_IDLE: Duration = Duration::from_secs(60);
 /// Part of [`DRAIN_DEADLINE`] kept for what the cores say at the end of theirs.

@@ -122,6 +122,7 @@ struct Wiring {
     transcoders: Vec<Postbox<TranscodeMsg>>,
     video: Postbox<VideoMail>,
     video_mode: VideoMode,
+    notices: bool,
 }
 
 /// The ways to all cores.
@@ -173,6 +174,7 @@ impl Server {
             transcoders,
             video,
             video_mode: video_mode(&config.video),
+            notices: config.rtmp.notices,
         };
         let core_threads = start_cores(&wiring, &placement, parts, sockets)?;
         let control = Control::new(
@@ -418,6 +420,7 @@ fn start_cores(
         })
         .map_err(crypto)?;
         engine.set_video_mode(wiring.video_mode);
+        engine.set_notices(wiring.notices);
         let core_loop = CoreLoop::new(CoreLoopConfig {
             core,
             engine,

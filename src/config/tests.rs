@@ -16,6 +16,7 @@ fn nothing_configured_gives_the_documented_defaults() {
     let config = from_env(&[]).unwrap();
     assert_eq!(config, Config::default());
     assert_eq!(config.rtmp.listen, "0.0.0.0:1935".parse().unwrap());
+    assert!(!config.rtmp.notices);
     assert_eq!(config.http.listen, "0.0.0.0:8889".parse().unwrap());
     assert_eq!(config.webrtc.listen, "0.0.0.0:8189".parse().unwrap());
     assert_eq!(config.metrics.listen, "127.0.0.1:9998".parse().unwrap());
@@ -33,6 +34,7 @@ fn a_file_sets_every_key() {
 cores = [2, 0]
 [rtmp]
 listen = "127.0.0.1:0"
+notices = true
 [http]
 listen = "[::1]:80"
 allowed_origins = ["https://Example.org", "http://a:81", "*"]
@@ -67,6 +69,7 @@ level = "trace"
     .unwrap();
     assert_eq!(config.cores, Cores::Cpus(vec![2, 0]));
     assert_eq!(config.rtmp.listen, "127.0.0.1:0".parse().unwrap());
+    assert!(config.rtmp.notices);
     assert_eq!(config.http.listen, "[::1]:80".parse().unwrap());
     assert_eq!(
         config.http.allowed_origins,

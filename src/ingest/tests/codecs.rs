@@ -451,7 +451,8 @@ proptest! {
                 IngestOutput::AudioConfig(_)
                 | IngestOutput::Audio(_)
                 | IngestOutput::Info(_)
-                | IngestOutput::Warning(_) => continue,
+                | IngestOutput::Warning(_)
+                | IngestOutput::Verdict(_) => continue,
             };
             prop_assert!(codec.is_some() && frame_codec == codec);
             prop_assert!(key || !fresh, "begins with a keyframe");
