@@ -571,7 +571,7 @@ const KEYS: [(&str, Setter); 27] = [
     }),
 ];
 
-/// Names the keys of the same section, or all sections.
+/// Names the keys of the same section, or, where there is no such section, all of them.
 fn unknown_key_advice(key: &str) -> String {
     // What is not in a section may be the name of one.
     let section = Some(key.split_once('.').map_or(key, |(section, _)| section));
@@ -583,8 +583,14 @@ fn unknown_key_advice(key: &str) -> String {
     if !known.is_empty() {
         return format!("section {} has {}", section.unwrap_or(""), known.join(", "));
     }
-    let all: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
-    format!("the keys are {}", all.join(", "))
+    let mut sections: Vec<&str> = Vec::new();
+    for (known, _) in KEYS {
+        let section = known.split('.').next().unwrap_or(known);
+        if !sections.contains(&section) {
+            sections.push(section);
+        }
+    }
+    format!("there are {}", sections.join(", "))
 }
 
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
