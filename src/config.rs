@@ -574,14 +574,14 @@ const KEYS: [(&str, Setter); 27] = [
 /// Names the keys of the same section, or, where there is no such section, all of them.
 fn unknown_key_advice(key: &str) -> String {
     // What is not in a section may be the name of one.
-    let section = Some(key.split_once('.').map_or(key, |(section, _)| section));
+    let section = key.split_once('.').map_or(key, |(section, _)| section);
     let known: Vec<&str> = KEYS
         .iter()
         .map(|(known, _)| *known)
-        .filter(|known| section.is_some_and(|s| known.split_once('.').is_some_and(|k| k.0 == s)))
+        .filter(|known| known.split_once('.').is_some_and(|(own, _)| own == section))
         .collect();
     if !known.is_empty() {
-        return format!("section {} has {}", section.unwrap_or(""), known.join(", "));
+        return format!("section {section} has {}", known.join(", "));
     }
     let mut sections: Vec<&str> = Vec::new();
     for (known, _) in KEYS {

@@ -157,11 +157,9 @@ impl Server {
             start_video(config, &placement, &boxes.mail, &mut other_threads)?;
         let webhook = Arc::<WebhookCounters>::default();
         let webhooks = start_webhooks(config, &clock, &webhook, &mut other_threads)?;
+        let cores = parts.iter().map(|part| Arc::clone(&part.counters));
         let counters = AllCounters {
-            cores: parts
-                .iter()
-                .map(|part| Arc::clone(&part.counters))
-                .collect(),
+            cores: cores.collect(),
             workers,
             video: video_counters,
             webhook,
@@ -177,12 +175,9 @@ impl Server {
             notices: config.rtmp.notices,
         };
         let core_threads = start_cores(&wiring, &placement, parts, sockets)?;
-        let control = Control::new(
-            control_config(config, &addresses, core_count),
-            clock.timebase(),
-            IdSource::operating_system(),
-            now(),
-        );
+        let control = control_config(config, &addresses, core_count);
+        let ids = IdSource::operating_system();
+        let control = Control::new(control, clock.timebase(), ids, now());
         let control_heartbeat = Heartbeat::new(now());
         let control_loop = ControlLoop::new(ControlLoopConfig {
             control,

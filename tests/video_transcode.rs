@@ -393,6 +393,8 @@ fn children_are_contained() {
     assert_eq!(limit("Max address space"), (4_u64 << 30).to_string());
     assert_eq!(limit("Max cpu time"), "60");
     assert_eq!(limit("Max open files"), "64");
+    let score = fs::read_to_string(format!("/proc/{child}/oom_score_adj")).unwrap();
+    assert_eq!(score.trim(), "500", "it dies before the server");
     let seen = fs::read_to_string(seen).unwrap();
     let lines = || seen.lines().map(str::trim);
     assert!(lines().any(|line| line.starts_with("PATH=")), "{seen}");
