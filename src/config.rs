@@ -13,8 +13,14 @@ use std::time::Duration;
 use log::LevelFilter;
 
 mod read;
+mod video;
 
 use read::{Item, Place};
+pub use video::{
+    VIDEO_BITRATE_MAX, VIDEO_BITRATE_MIN, VIDEO_FRAME_RATE_MAX, VIDEO_HEIGHT_MAX, VIDEO_HEIGHT_MIN,
+    VIDEO_KEYFRAME_INTERVAL_MAX, VIDEO_PRESETS, VIDEO_TRANSCODES_MAX, Video, VideoEncoder,
+    VideoTranscode,
+};
 
 /// Where a configuration file is looked for when none is named, in this order.
 pub const DEFAULT_PATHS: [&str; 2] = ["rtmpeer.toml", "/etc/rtmpeer/rtmpeer.toml"];
@@ -29,29 +35,6 @@ pub const TRANSCODE_WORKERS_MAX: u16 = 64;
 pub const AUDIO_BITRATE_MIN: u32 = 16_000;
 /// Highest Opus bitrate, in bit/s (RFC 6716 §2.1.1).
 pub const AUDIO_BITRATE_MAX: u32 = 510_000;
-/// Least that the transcoded video's bitrate may be limited to, in bit/s.
-pub const VIDEO_BITRATE_MIN: u32 = 200_000;
-/// Most that it may be, in bit/s: H.264 level 5.1 ends at 240 Mbit/s, viewers long before.
-pub const VIDEO_BITRATE_MAX: u32 = 100_000_000;
-/// Least that the transcoded video's height may be limited to, in pixels.
-pub const VIDEO_HEIGHT_MIN: u32 = 144;
-/// Most that it may be, in pixels (H.264 level 5.1).
-pub const VIDEO_HEIGHT_MAX: u32 = 2_304;
-/// Most frames a second that transcoded video may have.
-pub const VIDEO_FRAME_RATE_MAX: u32 = 240;
-/// Longest time between the transcoded video's keyframes, in seconds.
-pub const VIDEO_KEYFRAME_INTERVAL_MAX: u32 = 10;
-/// Most videos transcoded at once.
-pub const VIDEO_TRANSCODES_MAX: u16 = 256;
-/// Presets of libx264 that can keep up with a live stream, the cheapest first.
-pub const VIDEO_PRESETS: [&str; 6] = [
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-];
 /// Most entries of a list in the configuration.
 pub const LIST_ENTRIES_MAX: usize = 64;
 
@@ -105,6 +88,8 @@ pub enum Cores {
 pub struct Rtmp {
     /// `rtmp.listen`, TCP. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// `rtmp.notices`: whether encoders are told by `onStatus` what they should change.
+    pub notices: bool,
 }
 
 /// Section `rtmps`.
@@ -199,59 +184,6 @@ pub struct Transcode {
     pub workers: u16,
 }
 
-/// Section `video`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Video {
-    /// `video.transcode`.
-    pub transcode: VideoTranscode,
-    /// `video.ffmpeg`: the program, a name to look for in `PATH` or a path.
-    pub ffmpeg: String,
-    /// `video.encoder`.
-    pub encoder: VideoEncoder,
-    /// `video.preset` of libx264.
-    pub preset: &'static str,
-    /// `video.bitrate_max`, in bit/s, [`VIDEO_BITRATE_MIN`] to [`VIDEO_BITRATE_MAX`].
-    pub bitrate_max: u32,
-    /// `video.height_max`: pixels of a picture's shorter side, [`VIDEO_HEIGHT_MIN`] to
-    /// [`VIDEO_HEIGHT_MAX`]; a larger picture is scaled down.
-    pub height_max: u32,
-    /// `video.frame_rate_max`, in frames a second, 1 to [`VIDEO_FRAME_RATE_MAX`].
-    pub frame_rate_max: u32,
-    /// `video.keyframe_interval`, whole seconds, 1 to [`VIDEO_KEYFRAME_INTERVAL_MAX`].
-    pub keyframe_interval: Duration,
-    /// `video.max_transcodes`: streams at once, 0 to [`VIDEO_TRANSCODES_MAX`]; unset, one for each
-    /// CPU that the process may use.
-    pub max_transcodes: Option<u16>,
-}
-
-/// When video is transcoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VideoTranscode {
-    /// What browsers cannot play, while somebody watches.
-    Auto,
-    /// Nothing.
-    Never,
-    /// Everything that is watched.
-    Always,
-}
-
-/// Who makes the H.264: ffmpeg's name of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VideoEncoder {
-    /// `libx264`.
-    X264,
-    /// `h264_nvenc`.
-    Nvenc,
-    /// `h264_vaapi`.
-    Vaapi,
-    /// `h264_qsv`.
-    Qsv,
-    /// `h264_v4l2m2m`.
-    V4l2,
-    /// `libopenh264`.
-    OpenH264,
-}
-
 /// Section `log`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -267,6 +199,7 @@ impl Default for Config {
             cores: Cores::Auto,
             rtmp: Rtmp {
                 listen: everywhere(1935),
+                notices: false,
             },
             rtmps: Rtmps {
                 listen: Some(everywhere(1936)),
@@ -294,17 +227,7 @@ impl Default for Config {
             webhook: Webhook { url: None },
             audio: Audio { bitrate: 128_000 },
             transcode: Transcode { workers: 1 },
-            video: Video {
-                transcode: VideoTranscode::Auto,
-                ffmpeg: "ffmpeg".into(),
-                encoder: VideoEncoder::X264,
-                preset: "superfast",
-                bitrate_max: 8_000_000,
-                height_max: 2_160,
-                frame_rate_max: 60,
-                keyframe_interval: Duration::from_secs(2),
-                max_transcodes: None,
-            },
+            video: Video::default(),
             log: Log {
                 level: LevelFilter::Info,
             },
@@ -465,10 +388,13 @@ impl Config {
 type Setter = fn(&mut Config, &Item<'_>) -> Result<(), String>;
 
 /// Every key, with what reads it.
-const KEYS: [(&str, Setter); 26] = [
+const KEYS: [(&str, Setter); 27] = [
     ("cores", |c, item| read::cores(item).map(|v| c.cores = v)),
     ("rtmp.listen", |c, item| {
         read::address(item).map(|v| c.rtmp.listen = v)
+    }),
+    ("rtmp.notices", |c, item| {
+        read::truth(item).map(|v| c.rtmp.notices = v)
     }),
     ("rtmps.listen", |c, item| {
         read::address_or_off(item).map(|v| c.rtmps.listen = v)
@@ -565,19 +491,26 @@ const KEYS: [(&str, Setter); 26] = [
     }),
 ];
 
-/// Names the keys of the same section, or all sections.
+/// Names the keys of the same section, or, where there is no such section, all of them.
 fn unknown_key_advice(key: &str) -> String {
-    let section = key.split_once('.').map(|(section, _)| section);
+    // What is not in a section may be the name of one.
+    let section = key.split_once('.').map_or(key, |(section, _)| section);
     let known: Vec<&str> = KEYS
         .iter()
         .map(|(known, _)| *known)
-        .filter(|known| section.is_some_and(|s| known.split_once('.').is_some_and(|k| k.0 == s)))
+        .filter(|known| known.split_once('.').is_some_and(|(own, _)| own == section))
         .collect();
     if !known.is_empty() {
-        return format!("section {} has {}", section.unwrap_or(""), known.join(", "));
+        return format!("section {section} has {}", known.join(", "));
     }
-    let all: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
-    format!("the keys are {}", all.join(", "))
+    let mut sections: Vec<&str> = Vec::new();
+    for (known, _) in KEYS {
+        let section = known.split('.').next().unwrap_or(known);
+        if !sections.contains(&section) {
+            sections.push(section);
+        }
+    }
+    format!("there are {}", sections.join(", "))
 }
 
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {

@@ -255,6 +255,9 @@ pub const VIEWER_SDP_DEADLINE: Duration = Duration::from_secs(5);
 /// next viewer goes there: a room on two cores costs one message per frame, so it is worth it
 /// only for a crowd.
 pub const SPILL_VIEWERS: usize = 32;
+/// From an accepted publish to its start event, so that the event says what is published: the
+/// verdict on a stream is there a third of a second after its first frame.
+pub const START_EVENT_WAIT: Duration = Duration::from_secs(2);
 /// Longest time between two looks at the clock when nothing is due.
 pub const CONTROL_IDLE: Duration = Duration::from_secs(60);
 /// Part of [`DRAIN_DEADLINE`] kept for what the cores say at the end of theirs.
@@ -303,6 +306,11 @@ pub const VIDEO_HANG_AFTER: Duration = Duration::from_secs(1);
 pub const VIDEO_OPENING_MAX: Duration = Duration::from_secs(3);
 /// Time added to [`VIDEO_OPENING_MAX`] for each frame that is only decoded.
 pub const VIDEO_OPENING_PER_FRAME: Duration = Duration::from_millis(10);
+/// A silent child that still computes is spared this long at a time: on a busy machine a restart
+/// would make it only later.
+pub const VIDEO_HANG_SPARE: Duration = Duration::from_millis(250);
+/// Longest time that a silent child is spared in all.
+pub const VIDEO_HANG_SPARE_MAX: Duration = Duration::from_secs(4);
 /// Frames that a child must have taken in silence before it is said to hang: more than any codec
 /// reorders (14496-10 §A.3.1 h: 16 frames).
 pub const VIDEO_HANG_FRAMES: u32 = 20;

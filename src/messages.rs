@@ -15,6 +15,7 @@ use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, Secret, ViewerId}
 use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
 use crate::media::frame::{FrameSet, Rendition, StreamInfo, VideoFrame};
 use crate::media::time::MediaTime;
+use crate::media::verdict::Verdict;
 
 /// Control to core.
 #[derive(Debug, Clone)]
@@ -178,6 +179,15 @@ pub enum ControlMsg {
         epoch: Epoch,
         /// What is known now.
         info: StreamInfo,
+    },
+    /// What was found and measured of a publish; about once a second.
+    StreamJudged {
+        /// The room.
+        room: RoomId,
+        /// Of which publish.
+        epoch: Epoch,
+        /// The verdict, in place of the last one.
+        verdict: Arc<Verdict>,
     },
     /// Viewers lack a picture although there is video, or do so no more.
     PictureTrouble {

@@ -1,6 +1,8 @@
 //! The composition root: binds the sockets, makes the channels, starts the threads, and ends them
 //! in order.
 
+mod video;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -11,25 +13,23 @@ use std::thread::JoinHandle;
 use mio::Poll;
 use mio::net::TcpListener;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::control::{CandidatePolicy, Control, ControlConfig};
 use crate::engine::{Certificate, Engine, EngineConfig};
 use crate::ids::{CoreId, IdSource};
 use crate::limits::{
     CONTROL_MAILBOX_MESSAGES, CORE_MAILBOX_MESSAGES, MEDIA_MAILBOX_FRAMES, TRANSCODE_INBOX_UNITS,
-    VIDEO_CHILD_THREADS_MAX, VIDEO_MAILBOX_MESSAGES, WEBHOOK_OUTBOX_EVENTS_MAX,
+    WEBHOOK_OUTBOX_EVENTS_MAX,
 };
 use crate::messages::{MediaMsg, TranscodeMsg};
-use crate::metrics::{CoreCounters, TranscodeCounters, VideoCounters, WebhookCounters};
+use crate::metrics::{CoreCounters, TranscodeCounters, WebhookCounters};
 use crate::runtime::{
-    AllCounters, Clock, Containment, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop,
-    CoreLoopConfig, CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement,
-    Postbox, TlsFiles, TlsKeeper, TranscodeLoop, UdpSocket, VideoLoop, VideoLoopConfig, VideoMail,
-    Watchdog, WebhookLoop, allowed_cpus, bind_udp_group, choose_cpus, interface_addresses, mailbox,
-    now, pin,
+    AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
+    CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TlsFiles,
+    TlsKeeper, TranscodeLoop, UdpSocket, VideoMail, Watchdog, WebhookLoop, bind_udp_group,
+    choose_cpus, interface_addresses, mailbox, now, pin,
 };
 use crate::transcode::AudioSettings;
-use crate::transcode::video::{VideoEncoder, VideoMode, VideoSettings};
 use crate::webrtc::ViewerError;
 
 /// Why the server did not start.
@@ -121,7 +121,8 @@ struct Wiring {
     control: Postbox<ControlMail>,
     transcoders: Vec<Postbox<TranscodeMsg>>,
     video: Postbox<VideoMail>,
-    video_mode: VideoMode,
+    video_mode: crate::transcode::video::VideoMode,
+    notices: bool,
 }
 
 /// The ways to all cores.
@@ -153,14 +154,12 @@ impl Server {
         let (control_ends, control_box) = ControlEnds::new()?;
         let (transcoders, workers, mut other_threads) = start_transcoders(config, &boxes.mail)?;
         let (video, video_counters) =
-            start_video(config, &placement, &boxes.mail, &mut other_threads)?;
+            video::start(config, &placement, &boxes.mail, &mut other_threads)?;
         let webhook = Arc::<WebhookCounters>::default();
         let webhooks = start_webhooks(config, &clock, &webhook, &mut other_threads)?;
+        let cores = parts.iter().map(|part| Arc::clone(&part.counters));
         let counters = AllCounters {
-            cores: parts
-                .iter()
-                .map(|part| Arc::clone(&part.counters))
-                .collect(),
+            cores: cores.collect(),
             workers,
             video: video_counters,
             webhook,
@@ -172,15 +171,13 @@ impl Server {
             control: control_box,
             transcoders,
             video,
-            video_mode: video_mode(&config.video),
+            video_mode: video::mode(&config.video),
+            notices: config.rtmp.notices,
         };
         let core_threads = start_cores(&wiring, &placement, parts, sockets)?;
-        let control = Control::new(
-            control_config(config, &addresses, core_count),
-            clock.timebase(),
-            IdSource::operating_system(),
-            now(),
-        );
+        let control = control_config(config, &addresses, core_count);
+        let ids = IdSource::operating_system();
+        let control = Control::new(control, clock.timebase(), ids, now());
         let control_heartbeat = Heartbeat::new(now());
         let control_loop = ControlLoop::new(ControlLoopConfig {
             control,
@@ -418,6 +415,7 @@ fn start_cores(
         })
         .map_err(crypto)?;
         engine.set_video_mode(wiring.video_mode);
+        engine.set_notices(wiring.notices);
         let core_loop = CoreLoop::new(CoreLoopConfig {
             core,
             engine,
@@ -469,71 +467,6 @@ fn start_transcoders(
         })?);
     }
     Ok((boxes, counters, threads))
-}
-
-fn start_video(
-    config: &Config,
-    placement: &Placement,
-    cores: &[Postbox<CoreMail>],
-    threads: &mut Vec<JoinHandle<()>>,
-) -> Result<(Postbox<VideoMail>, Arc<VideoCounters>), StartError> {
-    let poll = Poll::new().map_err(environment("poll"))?;
-    let doorbell = Doorbell::new(poll.registry(), DOORBELL).map_err(environment("waker"))?;
-    let (postbox, inbox) = mailbox(VIDEO_MAILBOX_MESSAGES, Some(doorbell.clone()));
-    let counters = Arc::<VideoCounters>::default();
-    let allowed = allowed_cpus();
-    let settings = video_settings(&config.video, allowed.len());
-    let taken = |cpu: &usize| placement.cores.contains(&Some(*cpu));
-    let containment = Containment {
-        cpus: allowed.into_iter().filter(|cpu| !taken(cpu)).collect(),
-        limit_memory: settings.encoder.is_software(),
-    };
-    let video = VideoLoop::new(VideoLoopConfig {
-        settings,
-        containment,
-        poll,
-        doorbell,
-        mailbox: inbox,
-        cores: cores.to_vec(),
-        counters: Arc::clone(&counters),
-    });
-    threads.push(spawn("video".into(), None, move || video.run())?);
-    Ok((postbox, counters))
-}
-
-fn video_mode(video: &config::Video) -> VideoMode {
-    match video.transcode {
-        config::VideoTranscode::Auto => VideoMode::Auto,
-        config::VideoTranscode::Never => VideoMode::Never,
-        config::VideoTranscode::Always => VideoMode::Always,
-    }
-}
-
-/// The operator's choice for a machine with so many CPUs.
-fn video_settings(video: &config::Video, cpus: usize) -> VideoSettings {
-    let mode = video_mode(video);
-    let encoder = match video.encoder {
-        config::VideoEncoder::X264 => VideoEncoder::X264,
-        config::VideoEncoder::Nvenc => VideoEncoder::Nvenc,
-        config::VideoEncoder::Vaapi => VideoEncoder::Vaapi,
-        config::VideoEncoder::Qsv => VideoEncoder::Qsv,
-        config::VideoEncoder::V4l2 => VideoEncoder::V4l2,
-        config::VideoEncoder::OpenH264 => VideoEncoder::OpenH264,
-    };
-    VideoSettings {
-        mode,
-        ffmpeg: video.ffmpeg.clone(),
-        encoder,
-        preset: video.preset.to_owned(),
-        bitrate_max: video.bitrate_max,
-        height_max: video.height_max,
-        frame_rate_max: video.frame_rate_max,
-        keyframe_interval: video.keyframe_interval,
-        // A 1080p30 stream takes about 0.8 of a core: one a core leaves nothing for viewers, and
-        // smaller ones take half.
-        max_transcodes: video.max_transcodes.map_or(cpus.max(1), usize::from),
-        threads: cpus.min(VIDEO_CHILD_THREADS_MAX),
-    }
 }
 
 fn start_webhooks(

@@ -154,8 +154,17 @@ fn pixels_that_are_not_square_and_odd_sizes_become_what_browsers_show_right() {
 #[test]
 fn another_picture_size_within_the_stream_is_followed() {
     let source = b_frames();
-    let other = video::source(VideoCodec::Avc, "other", "160x120", 30, 2, video::X264_B_FRAMES);
-    let sets = DecoderConfig::parse(&other.config.record).unwrap().parameter_sets;
+    let other = video::source(
+        VideoCodec::Avc,
+        "other",
+        "160x120",
+        30,
+        2,
+        video::X264_B_FRAMES,
+    );
+    let sets = DecoderConfig::parse(&other.config.record)
+        .unwrap()
+        .parameter_sets;
     let video = KitVideo::start(VideoSettings::default());
     video.open(&source);
     let first = feed(&video, &source, 0..60);
@@ -384,6 +393,8 @@ fn children_are_contained() {
     assert_eq!(limit("Max address space"), (4_u64 << 30).to_string());
     assert_eq!(limit("Max cpu time"), "60");
     assert_eq!(limit("Max open files"), "64");
+    let score = fs::read_to_string(format!("/proc/{child}/oom_score_adj")).unwrap();
+    assert_eq!(score.trim(), "500", "it dies before the server");
     let seen = fs::read_to_string(seen).unwrap();
     let lines = || seen.lines().map(str::trim);
     assert!(lines().any(|line| line.starts_with("PATH=")), "{seen}");

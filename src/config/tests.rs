@@ -16,6 +16,7 @@ fn nothing_configured_gives_the_documented_defaults() {
     let config = from_env(&[]).unwrap();
     assert_eq!(config, Config::default());
     assert_eq!(config.rtmp.listen, "0.0.0.0:1935".parse().unwrap());
+    assert!(!config.rtmp.notices);
     assert_eq!(config.http.listen, "0.0.0.0:8889".parse().unwrap());
     assert_eq!(config.webrtc.listen, "0.0.0.0:8189".parse().unwrap());
     assert_eq!(config.metrics.listen, "127.0.0.1:9998".parse().unwrap());
@@ -33,6 +34,7 @@ fn a_file_sets_every_key() {
 cores = [2, 0]
 [rtmp]
 listen = "127.0.0.1:0"
+notices = true
 [http]
 listen = "[::1]:80"
 allowed_origins = ["https://Example.org", "http://a:81", "*"]
@@ -50,6 +52,16 @@ url = "http://127.0.0.1:9/x?token=1"
 bitrate = 16_000
 [transcode]
 workers = 64
+[video]
+transcode = "always"
+ffmpeg = "/opt/ffmpeg"
+encoder = "h264_nvenc"
+preset = "veryfast"
+bitrate_max = 3_000_000
+height_max = 720
+frame_rate_max = 30
+keyframe_interval = 4
+max_transcodes = 0
 [log]
 level = "trace"
 "#,
@@ -57,6 +69,7 @@ level = "trace"
     .unwrap();
     assert_eq!(config.cores, Cores::Cpus(vec![2, 0]));
     assert_eq!(config.rtmp.listen, "127.0.0.1:0".parse().unwrap());
+    assert!(config.rtmp.notices);
     assert_eq!(config.http.listen, "[::1]:80".parse().unwrap());
     assert_eq!(
         config.http.allowed_origins,
@@ -68,6 +81,18 @@ level = "trace"
     assert_eq!(config.whep.when_offline, WhenOffline::Reject);
     assert!(config.webhook.url.is_some());
     assert_eq!(config.audio.bitrate, 16_000);
+    let video = Video {
+        transcode: VideoTranscode::Always,
+        ffmpeg: "/opt/ffmpeg".into(),
+        encoder: VideoEncoder::Nvenc,
+        preset: "veryfast",
+        bitrate_max: 3_000_000,
+        height_max: 720,
+        frame_rate_max: 30,
+        keyframe_interval: Duration::from_secs(4),
+        max_transcodes: Some(0),
+    };
+    assert_eq!(config.video, video);
     assert_eq!(config.transcode.workers, 64);
     assert_eq!(config.log.level, LevelFilter::Trace);
 }
@@ -154,7 +179,20 @@ fn the_webhook_url_is_not_shown() {
 }
 
 /// Text of a file, where the fault is, and what the error must name.
-const BAD_FILES: [(&str, usize, &str); 46] = [
+const BAD_FILES: [(&str, usize, &str); 55] = [
+    ("[video]\ntranscode = \"yes\"", 2, "video.transcode"),
+    ("[video]\nffmpeg = \"\"", 2, "video.ffmpeg"),
+    ("[video]\nffmpeg = \"bin/ffmpeg\"", 2, "video.ffmpeg"),
+    ("[video]\nencoder = \"x264\"", 2, "video.encoder"),
+    ("[video]\npreset = \"placebo\"", 2, "video.preset"),
+    ("[video]\nbitrate_max = 100", 2, "video.bitrate_max"),
+    ("[video]\nheight_max = 10", 2, "video.height_max"),
+    ("[video]\nframe_rate_max = 0", 2, "video.frame_rate_max"),
+    (
+        "[video]\nkeyframe_interval = 11",
+        2,
+        "video.keyframe_interval",
+    ),
     ("[rtmp]\nlissten = \"0.0.0.0:1\"", 2, "rtmp.lissten"),
     ("[rtmp]\nlisten = \"1935\"", 2, "rtmp.listen"),
     ("[rtmp]\nlisten = \":1935\"", 2, "rtmp.listen"),

@@ -6,12 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::placement::Placement;
 use crate::ids::{ConnId, CoreId, Epoch, PublisherId, RoomId, RoomName, ViewerId};
 use crate::limits::{ROOMS_MAX, RTMP_CONNECTIONS_MAX, VIEWERS_MAX};
 use crate::media::frame::StreamInfo;
+use crate::media::verdict::Verdict;
 use crate::signalling::WhepSession;
 
 /// A room with somebody in it.
@@ -31,11 +33,16 @@ pub(super) struct Live {
     pub(super) core: CoreId,
     pub(super) epoch: Epoch,
     pub(super) info: StreamInfo,
+    pub(super) verdict: Option<Arc<Verdict>>,
+    /// Codes of the verdict's items that the log has.
+    pub(super) logged: BTreeSet<&'static str>,
     /// Names the publish to the webhook's receiver.
     pub(super) session: String,
     pub(super) since: Instant,
     /// The same on the wall clock, since the Unix epoch.
     pub(super) since_wall: Duration,
+    /// Whether its start event was sent.
+    pub(super) announced: bool,
     /// Why its viewers have no picture, or a wrong one, if so.
     pub(super) trouble: Option<String>,
 }

@@ -86,7 +86,7 @@ impl Control {
             self.respond(conn, HttpResponse::error(404, text));
             return;
         };
-        let status = RoomStatus::of(room, &self.directory).json();
+        let status = RoomStatus::of(room, &self.directory).full_json();
         self.json(conn, request, 200, &status);
     }
 

@@ -25,7 +25,7 @@ use directory::{Directory, network_of};
 use publishing::Waiting;
 
 use crate::config::WhenOffline;
-use crate::ids::{ConnId, CoreId, IdSource, PublisherId};
+use crate::ids::{ConnId, CoreId, Epoch, IdSource, PublisherId, RoomId};
 use crate::limits::{
     CONTROL_IDLE, DRAIN_DEADLINE, DRAIN_GRACE, RTMP_CONNECTIONS_MAX,
     RTMP_CONNECTIONS_PER_ADDRESS_MAX,
@@ -137,6 +137,9 @@ pub struct Control {
     ids: IdSource,
     directory: Directory,
     outputs: VecDeque<ControlOutput>,
+    /// Publishes whose start event waits for a verdict, until when at most; as many as begin in
+    /// [`START_EVENT_WAIT`](crate::limits::START_EVENT_WAIT).
+    unannounced: VecDeque<(Instant, RoomId, Epoch)>,
     /// Publishers that wait for a room, by the publisher that has it.
     waiting: BTreeMap<PublisherId, Waiting>,
     stage: Stage,
@@ -153,6 +156,7 @@ impl Control {
             timebase,
             ids,
             outputs: VecDeque::new(),
+            unannounced: VecDeque::new(),
             waiting: BTreeMap::new(),
             stage: Stage::Serving,
             counters: ControlCounters::default(),
@@ -193,6 +197,11 @@ impl Control {
             ControlMsg::StreamChanged { room, epoch, info } => {
                 self.stream_changed(room, epoch, info);
             }
+            ControlMsg::StreamJudged {
+                room,
+                epoch,
+                verdict,
+            } => self.stream_judged(room, epoch, verdict),
             ControlMsg::PictureTrouble {
                 room,
                 epoch,
@@ -217,6 +226,7 @@ impl Control {
         while let Some(viewer) = self.directory.overdue(now) {
             self.sdp_overdue(viewer);
         }
+        self.announce_overdue(now);
         self.end_waiting(now);
         let is_late = match &self.stage {
             Stage::Draining { by, .. } => *by <= now,
@@ -263,8 +273,10 @@ impl Control {
             Stage::Draining { by, .. } => Some(*by),
             Stage::Serving | Stage::Over => None,
         };
+        let start_event = self.unannounced.front().map(|(at, ..)| *at);
         let waiting = self.waiting.values().map(|waiting| waiting.until).min();
-        let deadlines = [self.directory.next_deadline(), waiting, stop];
+        let next = self.directory.next_deadline();
+        let deadlines = [next, start_event, waiting, stop];
         let first = deadlines.into_iter().flatten().min();
         ControlOutput::Timeout(first.map_or(idle, |at| at.min(idle)))
     }

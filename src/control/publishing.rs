@@ -1,13 +1,17 @@
 //! Publishes: who may, what is known of them, and their end.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::directory::Live;
+use super::status::stream_json;
 use super::{Control, ControlOutput};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName, Secret};
-use crate::limits::{PUBLISHER_QUESTION_DEADLINE, PUBLISHER_SILENT_AFTER};
+use crate::limits::{PUBLISHER_QUESTION_DEADLINE, PUBLISHER_SILENT_AFTER, START_EVENT_WAIT};
 use crate::media::frame::StreamInfo;
+use crate::media::verdict::{Severity, Verdict};
 use crate::messages::{CoreMsg, PublishEnd, PublishRejection};
 use crate::signalling::ServerMessage;
 use crate::webhook::{EventKind, WebhookEvent};
@@ -162,9 +166,12 @@ impl Control {
             core,
             epoch,
             info: StreamInfo::default(),
-            session: session.clone(),
+            verdict: None,
+            logged: BTreeSet::new(),
+            session,
             since: now,
             since_wall: self.timebase.wall(now),
+            announced: false,
             trouble: None,
         };
         let begun = self.directory.begin(name, live);
@@ -179,7 +186,8 @@ impl Control {
         };
         self.tell(core, accepted);
         self.tell_publishing(room, true);
-        self.notify(name, session, epoch, EventKind::StreamStarted, now);
+        let at = now.checked_add(START_EVENT_WAIT).unwrap_or(now);
+        self.unannounced.push_back((at, room, epoch));
         Ok(())
     }
 
@@ -202,12 +210,6 @@ impl Control {
             .map(|(width, height)| format!(" {width}x{height}"));
         let size = size.unwrap_or_default();
         log::info!("stream is {video}{size}, {audio} room={name}");
-        for line in advice(&info) {
-            let is_told = live.trouble.as_ref() == Some(&line);
-            if !is_told && !advice(&live.info).contains(&line) {
-                log::warn!("the publisher should change: {line} room={name}");
-            }
-        }
         live.info = info;
     }
 
@@ -229,6 +231,66 @@ impl Control {
         if let Some(text) = trouble {
             self.broadcast(id, &ServerMessage::Error { text });
         }
+    }
+
+    /// Takes the verdict on a publish; each item is logged once.
+    pub(super) fn stream_judged(&mut self, id: RoomId, epoch: Epoch, verdict: Arc<Verdict>) {
+        let Some(room) = self.directory.room_mut(id) else {
+            return;
+        };
+        let Some(live) = room.live.as_mut().filter(|live| live.epoch == epoch) else {
+            return;
+        };
+        let name = &room.name;
+        for item in verdict.items.iter().filter(|item| !item.logged) {
+            if live.logged.insert(item.code) {
+                match item.severity {
+                    Severity::Info => log::info!("encoder: {item} room={name}"),
+                    Severity::Warning | Severity::Problem => {
+                        log::warn!("encoder: {item} room={name}");
+                    }
+                }
+            }
+        }
+        live.verdict = Some(verdict);
+        self.announce(id);
+    }
+
+    /// Sends the start events that have waited long enough for a verdict.
+    pub(super) fn announce_overdue(&mut self, now: Instant) {
+        while let Some(&(at, room, epoch)) = self.unannounced.front()
+            && at <= now
+        {
+            self.unannounced.pop_front();
+            let live = self
+                .directory
+                .room(room)
+                .and_then(|room| room.live.as_ref());
+            if live.is_some_and(|live| live.epoch == epoch) {
+                self.announce(room);
+            }
+        }
+    }
+
+    /// Sends the start event of a room's publish, once.
+    fn announce(&mut self, id: RoomId) {
+        let Some(room) = self.directory.room_mut(id) else {
+            return;
+        };
+        let name = room.name.clone();
+        let Some(live) = room.live.as_mut().filter(|live| !live.announced) else {
+            return;
+        };
+        live.announced = true;
+        let stream = stream_json(&live.info, live.verdict.as_deref());
+        let (session, epoch, at) = (live.session.clone(), live.epoch, live.since_wall);
+        self.notify(
+            &name,
+            session,
+            epoch,
+            EventKind::StreamStarted { stream },
+            at,
+        );
     }
 
     /// A viewer needs a keyframe of a room that another core publishes.
@@ -256,6 +318,7 @@ impl Control {
 
     /// Ends the publish of a room: the one place where a started stream ends.
     pub(super) fn end_publish(&mut self, id: RoomId, reason: PublishEnd, now: Instant) {
+        self.announce(id);
         let Some(live) = self.directory.end(id) else {
             return;
         };
@@ -268,7 +331,8 @@ impl Control {
             let seconds = duration.as_secs();
             log::info!("publish ended reason={reason} seconds={seconds} room={name}");
             let kind = EventKind::StreamEnded { reason, duration };
-            self.notify(&name, live.session, live.epoch, kind, now);
+            let at = self.timebase.wall(now);
+            self.notify(&name, live.session, live.epoch, kind, at);
         }
         self.directory.free_if_empty(id);
     }
@@ -288,11 +352,11 @@ impl Control {
         session: String,
         epoch: Epoch,
         kind: EventKind,
-        now: Instant,
+        at: Duration,
     ) {
         let event = WebhookEvent {
             id: self.ids.url_text(ID_CHARACTERS),
-            at: self.timebase.wall(now),
+            at,
             room: room.clone(),
             session,
             epoch,

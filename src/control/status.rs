@@ -1,5 +1,6 @@
 //! What is said of a room to those who look: `GET /v1/rooms` and `GET /v1/rooms/ROOM`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,8 +8,13 @@ use serde_json::{Value, json};
 use super::directory::{Directory, Room};
 use super::publishing::advice;
 use crate::ids::RoomName;
+use crate::media::avc::profile_name;
 use crate::media::frame::StreamInfo;
+use crate::media::verdict::{Figures, Spread, Verdict, VerdictItem};
 use crate::webhook::timestamp::rfc3339;
+
+/// `level_idc` counts tenths of a level (14496-10 §A.3).
+const LEVEL_UNITS: f64 = 10.0;
 
 /// A room as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub struct RoomStatus {
     pub since: Option<Duration>,
     /// What is published; nothing while nobody does.
     pub info: StreamInfo,
+    /// What was found and measured of it, once something was.
+    pub verdict: Option<Arc<Verdict>>,
 }
 
 impl RoomStatus {
@@ -35,10 +43,11 @@ impl RoomStatus {
             viewers: viewers.filter(|viewer| viewer.connected).count(),
             since: live.map(|live| live.since_wall),
             info: live.map(|live| live.info.clone()).unwrap_or_default(),
+            verdict: live.and_then(|live| live.verdict.clone()),
         }
     }
 
-    /// As JSON.
+    /// As JSON, for the list of rooms.
     #[must_use]
     pub fn json(&self) -> Value {
         let size = self.info.size;
@@ -54,4 +63,85 @@ impl RoomStatus {
             "advice": advice(&self.info),
         })
     }
+    /// As JSON with everything that is known, for the room alone.
+    #[must_use]
+    pub fn full_json(&self) -> Value {
+        let mut json = self.json();
+        let verdict = self.verdict.as_deref();
+        if let Some(object) = json.as_object_mut() {
+            object.insert("verdict".to_owned(), verdict_json(verdict, &self.info));
+        }
+        json
+    }
+}
+
+/// What is known of a publish as JSON; null if nothing is.
+pub(super) fn stream_json(info: &StreamInfo, verdict: Option<&Verdict>) -> Value {
+    if verdict.is_none() && *info == StreamInfo::default() {
+        return Value::Null;
+    }
+    json!({
+        "video": info.video,
+        "audio": info.audio,
+        "width": info.size.map(|(width, _)| width),
+        "height": info.size.map(|(_, height)| height),
+        "advice": advice(info),
+        "verdict": verdict_json(verdict, info),
+    })
+}
+
+/// A verdict as JSON; null if there is none. Times are in milliseconds, rates per second.
+fn verdict_json(verdict: Option<&Verdict>, info: &StreamInfo) -> Value {
+    let Some(verdict) = verdict else {
+        return Value::Null;
+    };
+    json!({
+        "items": verdict.items.iter().map(item_json).collect::<Vec<_>>(),
+        "measured": figures_json(&verdict.figures, info),
+    })
+}
+
+fn item_json(item: &VerdictItem) -> Value {
+    let setting = |text: &str| match text {
+        "" => Value::Null,
+        text => text.into(),
+    };
+    json!({
+        "code": item.code,
+        "severity": item.severity.as_str(),
+        "text": item.text,
+        "setting": { "obs": setting(&item.obs), "ffmpeg": setting(&item.ffmpeg) },
+    })
+}
+
+fn figures_json(figures: &Figures, info: &StreamInfo) -> Value {
+    let profile_level = info.profile_level_id;
+    json!({
+        "profile": profile_level.map(profile_name),
+        "level": profile_level.map(|[_, _, level]| f64::from(level) / LEVEL_UNITS),
+        "b_frames": info.reordering,
+        "transcoding": info.transcode.map(|reason| reason.to_string()),
+        "fps": figures.frames_per_1000_s.map(thousandths),
+        "frame_jitter_ms": figures.frame_jitter_micros.map(thousandths),
+        "video_bps": figures.video_bits_per_second,
+        "audio_bps": figures.audio_bits_per_second,
+        "audio_rate": figures.audio_sample_rate,
+        "keyframe_interval_ms": figures.keyframe_interval_ms.map(spread_json),
+        "keyframe_bytes": figures.keyframe_bytes,
+        "frame_bytes": figures.frame_bytes,
+        "arrival_spread_ms": figures.arrival_spread_ms,
+        "video_after_audio_ms": figures.video_after_audio_ms,
+        "clock_slow_ppm": figures.clock_slow_ppm,
+        "holds": figures.holds,
+        "timestamp_jumps": figures.timestamp_jumps,
+    })
+}
+
+fn spread_json(spread: Spread) -> Value {
+    json!({ "min": spread.min, "mean": spread.mean, "max": spread.max })
+}
+
+/// Thousandths as the number that they are.
+fn thousandths(value: u64) -> f64 {
+    f64::from(u32::try_from(value).unwrap_or(u32::MAX)) / 1_000.0
 }

@@ -8,12 +8,13 @@
 mod deadlines;
 mod gop;
 mod guard;
+mod pace;
 mod publishers;
 mod rooms;
-mod takeover;
-mod viewer_table;
 mod safe_video;
+mod takeover;
 mod transcoding;
+mod viewer_table;
 mod viewers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,6 +30,7 @@ use crate::messages::{
     ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, VideoMsg, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
+pub use crate::transcode::video::VideoMode;
 pub use crate::webrtc::Certificate;
 pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};
@@ -37,7 +39,6 @@ use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
 use viewer_table::{Slot, ViewerTable};
-pub use crate::transcode::video::VideoMode;
 
 /// When nothing waits for anything: wake this often all the same, to show the watchdog life.
 const IDLE_WAKE: Duration = Duration::from_secs(1);
@@ -139,6 +140,7 @@ pub struct Engine {
     batch_oldest: Option<Instant>,
     counters: Arc<CoreCounters>,
     video_mode: VideoMode,
+    notices: bool,
     draining: bool,
     drained_told: bool,
 }
@@ -173,6 +175,7 @@ impl Engine {
             batch_oldest: None,
             counters,
             video_mode: VideoMode::default(),
+            notices: false,
             draining: false,
             drained_told: false,
         })

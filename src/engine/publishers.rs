@@ -1,5 +1,6 @@
 //! Publishers of this core: RTMP session, ingest, and the way into their room.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,12 +23,16 @@ use crate::webrtc::packetize::Packetizer;
 
 /// One RTMP connection.
 pub(super) struct Publisher {
-    session: RtmpSession,
+    pub(super) session: RtmpSession,
     peer: SocketAddr,
-    publish: Option<Publish>,
+    pub(super) publish: Option<Publish>,
     dirty: bool,
     /// Whether the publish ended before the connection did, and control knows.
     finished: bool,
+    /// Whether messages wait in the session because they came ahead of their time.
+    pub(super) held: bool,
+    /// Whether it is being closed by us: nothing waits then.
+    pub(super) hurry: bool,
     /// When its last bytes came.
     pub(super) heard: Instant,
     /// Whether its next bytes must be told to control.
@@ -47,7 +52,7 @@ pub(super) struct Publish {
     pub(super) room: RoomId,
     pub(super) name: RoomName,
     pub(super) epoch: Epoch,
-    ingest: Ingest,
+    pub(super) ingest: Ingest,
     video: Packetizer,
     audio: Packetizer,
     pub(super) info: StreamInfo,
@@ -59,6 +64,8 @@ pub(super) struct Publish {
     audio_config: Option<AudioConfig>,
     /// Whether its audio is being transcoded.
     transcoding: bool,
+    /// Codes of what the publisher itself was told to change.
+    pub(super) notified: BTreeSet<&'static str>,
 }
 
 impl Engine {
@@ -71,6 +78,8 @@ impl Engine {
             publish: None,
             dirty: false,
             finished: false,
+            held: false,
+            hurry: false,
             heard: now,
             questioned: false,
         };
@@ -94,10 +103,14 @@ impl Engine {
     }
 
     pub(super) fn publisher_timeout(&mut self, publisher: PublisherId, now: Instant) {
+        self.keep_held_alive(publisher, now);
         self.with_session(publisher, |session| session.handle_timeout(now));
     }
 
     pub(super) fn close_publisher(&mut self, publisher: PublisherId, now: Instant) {
+        if let Some(state) = self.publishers.get_mut(&publisher) {
+            state.hurry = true;
+        }
         self.with_session(publisher, |session| session.close(now));
     }
 
@@ -146,6 +159,7 @@ impl Engine {
             told_trouble: None,
             audio_config: None,
             transcoding: false,
+            notified: BTreeSet::new(),
         });
         let room_state = self.room_entry(room);
         room_state.room.begin(epoch);
@@ -166,6 +180,12 @@ impl Engine {
             let Some(state) = self.publishers.get_mut(&publisher) else {
                 return;
             };
+            state.held = false;
+            if let Some(at) = state.resume_at(now) {
+                state.held = true;
+                self.deadlines.set(Timer::Publisher(publisher), at);
+                return;
+            }
             let Some(output) = guarded(|| state.session.poll_output(now)) else {
                 self.drop_publisher_for_bug(publisher);
                 return;
@@ -284,7 +304,11 @@ impl Engine {
     }
 
     /// Runs one step of a session under the guard, then marks it for [`Self::serve_publisher`].
-    fn with_session(&mut self, publisher: PublisherId, step: impl FnOnce(&mut RtmpSession)) {
+    pub(super) fn with_session(
+        &mut self,
+        publisher: PublisherId,
+        step: impl FnOnce(&mut RtmpSession),
+    ) {
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
         };
@@ -477,6 +501,15 @@ impl Engine {
             }
             IngestOutput::Warning(warning) => {
                 log::warn!("{warning} room={}", publish.name);
+            }
+            IngestOutput::Verdict(verdict) => {
+                let epoch = publish.epoch;
+                self.notify_publisher(publisher, &verdict);
+                self.control(ControlMsg::StreamJudged {
+                    room,
+                    epoch,
+                    verdict,
+                });
             }
         }
     }

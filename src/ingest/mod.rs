@@ -10,6 +10,7 @@ mod report;
 mod stats;
 pub mod timeline;
 mod tracks;
+mod verdict;
 mod video;
 mod warning;
 
@@ -27,10 +28,12 @@ use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
 use crate::media::flv::{AudioBody, AudioTag, AudioTags, FlvError, VideoBody, VideoTag, VideoTags};
 use crate::media::frame::{StreamInfo, TrackKind, VideoFrame};
 use crate::media::time::{MediaTime, Timebase};
+use crate::media::verdict::Verdict;
 use audio::AudioTrack;
 use report::Report;
 use timeline::Timeline;
 use tracks::OtherTracks;
+use verdict::Judge;
 use video::{Picture, Ready, Timing, VideoTrack};
 
 /// Largest width or height that is believed of metadata, in pixels: as of an SPS.
@@ -66,6 +69,8 @@ pub enum IngestOutput {
     Info(StreamInfo),
     /// Something that the publisher should know; each kind once.
     Warning(IngestWarning),
+    /// What was found and measured so far; at most one a second.
+    Verdict(Arc<Verdict>),
 }
 
 /// What onMetaData says, as far as it is of use. Only believed where the stream itself is silent.
@@ -113,6 +118,9 @@ pub struct Ingest {
     metadata: Metadata,
     info: StreamInfo,
     report: Report,
+    judge: Judge,
+    /// Whether the last message mapped comes too late to be heard.
+    late: bool,
 }
 
 impl Ingest {
@@ -130,6 +138,8 @@ impl Ingest {
             metadata: Metadata::default(),
             info: StreamInfo::default(),
             report: Report::default(),
+            judge: Judge::new(timebase),
+            late: false,
         }
     }
 
@@ -239,6 +249,10 @@ impl Ingest {
                 if !self.audio.admits(codec, &data, &mut self.report) {
                     return;
                 }
+                if self.late {
+                    self.report.drop(DropReason::Late);
+                    return;
+                }
                 self.tell_info();
                 let unit = AudioUnit {
                     pts,
@@ -273,7 +287,23 @@ impl Ingest {
     /// The next output, or `None` when there is none before the next message. To be polled until
     /// then after each message: what is not is bounded, and media beyond the bound is dropped.
     pub fn poll_output(&mut self) -> Option<IngestOutput> {
-        self.report.pop()
+        if let Some(output) = self.report.pop() {
+            self.judge.watch(&output);
+            return Some(output);
+        }
+        if self.judge.evaluate(&self.timeline) {
+            self.report.info_changed = true;
+            self.tell_info();
+        }
+        let verdict = self.judge.take().map(IngestOutput::Verdict);
+        verdict.or_else(|| self.report.pop())
+    }
+
+    /// When the publish may be read on, if not now: it is further ahead of the clock than viewers
+    /// can take. Its messages are to be left where they are until then.
+    #[must_use]
+    pub fn resume_at(&self, now: Instant) -> Option<Instant> {
+        self.timeline.resume_at(now)
     }
 
     /// Totals so far.
@@ -305,9 +335,11 @@ impl Ingest {
     ) -> MediaTime {
         const NANOSECONDS_PER_MICROSECOND: u32 = 1_000;
         let mapped = self.timeline.map(track, timestamp_ms, now);
+        self.late = mapped.late;
         if mapped.jumped {
             let jumps = &mut self.report.stats.timestamp_jumps;
             *jumps = jumps.saturating_add(1);
+            self.judge.jumped(*jumps);
             self.report.warn(IngestWarning::TimestampJump);
             match track {
                 TrackKind::Video => self.video.forget_times(),
@@ -367,7 +399,7 @@ impl Ingest {
         advice.extend(self.audio.advice());
         advice.extend(self.others.advice());
         info.tracks = self.others.names();
-        info.advice = advice.iter().map(ToString::to_string).collect();
+        info.advice = self.judge.advise(&advice);
         if info != self.info {
             self.info = info.clone();
             self.report.push(IngestOutput::Info(info));

@@ -23,11 +23,13 @@ pub enum DropReason {
     Empty,
     /// Nobody polled the output.
     Backlog,
+    /// Audio whose time is past: it was held up, and the stream has gone on without it.
+    Late,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BadTag,
         Self::UnsupportedCodec,
         Self::Multitrack,
@@ -38,6 +40,7 @@ impl DropReason {
         Self::Malformed,
         Self::Empty,
         Self::Backlog,
+        Self::Late,
     ];
 
     /// The word for logs and metrics.
@@ -54,6 +57,7 @@ impl DropReason {
             Self::Malformed => "malformed",
             Self::Empty => "empty",
             Self::Backlog => "backlog",
+            Self::Late => "late",
         }
     }
 
@@ -69,6 +73,7 @@ impl DropReason {
             Self::Malformed => 7,
             Self::Empty => 8,
             Self::Backlog => 9,
+            Self::Late => 10,
         }
     }
 }
@@ -129,6 +134,6 @@ mod tests {
         for (times, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(stats.dropped(reason), times as u64 + 1);
         }
-        assert_eq!(stats.dropped_total(), 55);
+        assert_eq!(stats.dropped_total(), 66);
     }
 }

@@ -373,6 +373,7 @@ fn info_comes_before_the_frames_it_is_about_and_only_when_it_changes() {
             IngestOutput::Audio(_) => "audio",
             IngestOutput::Info(_) => "info",
             IngestOutput::Warning(_) => "warning",
+            IngestOutput::Verdict(_) => "verdict",
         })
         .collect();
     let expected = [

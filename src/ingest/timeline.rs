@@ -1,37 +1,58 @@
-//! RTMP time to the server's timeline: 32-bit milliseconds that wrap, begin anywhere and jump
-//! become one rising [`MediaTime`] per track, with both tracks of a publish in step
-//! (Adobe RTMP 1.0 §5.3.1.2, "Timestamp").
+//! RTMP time to the server's timeline: 32-bit milliseconds that wrap, begin anywhere, jump, stand
+//! still, drift and come in bursts become one rising [`MediaTime`] per track, with both tracks of
+//! a publish in step (Adobe RTMP 1.0 §5.3.1.2, "Timestamp").
 
-use std::time::Instant;
+mod drift;
+mod pace;
+
+use std::time::{Duration, Instant};
 
 use crate::media::frame::TrackKind;
 use crate::media::time::{MediaTime, Timebase};
+use drift::Drift;
+use pace::Pace;
 
 /// A step forward of a track beyond this, in ms, is a new beginning and not a pause.
 const JUMP_FORWARD_MS: i64 = 10_000;
 /// A step back of a track beyond this, in ms, is a new beginning and not an unsteady clock.
 const JUMP_BACK_MS: i64 = -1_000;
+/// A step forward by this much more than the time that it took, in ms, is a new beginning if it
+/// leads ahead of the clock: waiting for the clock would only stop the picture.
+const LEAP_MS: i64 = 2_000;
 /// Tracks whose timestamps are at most this far apart, in ms, count by the same clock.
 const SAME_CLOCK_MS: i64 = 10_000;
+/// Messages of a track whose timestamp stands still for so long are placed by their arrival.
+const STANDSTILL: Duration = Duration::from_millis(500);
+/// A track that was silent for longer says less of where it is than the other does.
+const SILENT: Duration = Duration::from_secs(2);
 /// Least distance of two video frames: more than a tick of 90 kHz, so that no two frames share
 /// an RTP timestamp.
 const VIDEO_STEP: MediaTime = MediaTime::from_micros(12);
+/// The same where a burst is pressed together: browsers decode frames so far apart at once and show
+/// the last; with less between them they halt.
+const PRESSED_STEP: MediaTime = MediaTime::from_millis(1);
+/// Audio that would begin this much before the end of what came before was heard already, or is
+/// left out for the publish to catch up; less is a rounding of timestamps.
+const AUDIO_OVERLAP_MAX: MediaTime = MediaTime::from_millis(20);
 
 /// Maps the timestamps of one publish.
 ///
 /// The first media message anchors both tracks: its timestamp is the moment it arrived. A track
-/// that jumps is anchored anew where the publish has got to by then; if the other track makes
-/// the same jump, it joins that anchor, and if it does not, it keeps its own, so that they stay
-/// in step either way.
+/// that jumps is anchored anew where it has got to by then; if the other track makes the same
+/// jump, it joins that anchor, and if it does not, it keeps its own, so that they stay in step
+/// either way.
 ///
-/// `offset` is all that ties a track to the server's clock: a correction of the encoder's slow
-/// drift would change it in small steps, on both tracks alike.
+/// Both tracks together are kept at the server's clock: slowly against the drift of the encoder's
+/// ([`drift`]), at once after a stall ([`pace`]). [`Timeline::resume_at`] keeps back a publish
+/// that comes faster than it plays.
 #[derive(Debug, Clone)]
 pub struct Timeline {
     timebase: Timebase,
     video: Option<TrackClock>,
     audio: Option<TrackClock>,
     generations: u64,
+    drift: Drift,
+    pace: Pace,
 }
 
 /// A timestamp on the timeline.
@@ -41,6 +62,9 @@ pub struct Mapped {
     pub dts: MediaTime,
     /// Whether the track was anchored anew by a jump.
     pub jumped: bool,
+    /// Whether its place is before what came earlier: sound is to be left out, a picture only to
+    /// be decoded.
+    pub late: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,13 +73,25 @@ struct TrackClock {
     timestamp: u32,
     /// The same, counted on over wraps.
     unwrapped_ms: i64,
-    /// Timeline position of unwrapped 0.
+    /// Timeline position of unwrapped 0, without what is common to both tracks.
     offset: MediaTime,
     /// Where the last message was put.
     mapped: MediaTime,
     /// When it arrived.
     arrival: Instant,
+    /// How long before its place.
+    lead: MediaTime,
+    /// When the timestamp last changed.
+    moved: Instant,
     /// Which anchor it counts by: greater is newer.
+    generation: u64,
+}
+
+/// What a track counts by.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    unwrapped_ms: i64,
+    offset: MediaTime,
     generation: u64,
 }
 
@@ -70,11 +106,18 @@ impl TrackClock {
             .saturating_add(self.distance_ms(timestamp))
     }
 
+    fn anchor(&self, timestamp: u32) -> Anchor {
+        Anchor {
+            unwrapped_ms: self.unwrap(timestamp),
+            offset: self.offset,
+            generation: self.generation,
+        }
+    }
+
     /// How far the track has got by `now`, if it goes on in real time.
     fn position(&self, now: Instant) -> MediaTime {
-        let elapsed = now.saturating_duration_since(self.arrival).as_micros();
-        let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
-        self.mapped.plus(MediaTime::from_micros(elapsed))
+        let elapsed = elapsed(self.arrival, now);
+        self.mapped.plus(elapsed)
     }
 }
 
@@ -87,6 +130,8 @@ impl Timeline {
             video: None,
             audio: None,
             generations: 0,
+            drift: Drift::default(),
+            pace: Pace::new(),
         }
     }
 
@@ -96,222 +141,152 @@ impl Timeline {
             TrackKind::Video => (self.video, self.audio),
             TrackKind::Audio => (self.audio, self.video),
         };
-        let jumped = own.is_some_and(|own| {
-            let distance = own.distance_ms(timestamp);
-            !(JUMP_BACK_MS..=JUMP_FORWARD_MS).contains(&distance)
-        });
-        let (unwrapped_ms, offset, generation) = match own {
-            Some(own) if !jumped => (own.unwrap(timestamp), own.offset, own.generation),
+        self.drift.advance(now);
+        let stuck = own.is_some_and(|own| is_stuck(&own, timestamp, now));
+        let jumped = own.is_some_and(|own| self.is_jump(&own, timestamp, now));
+        let anchor = match own {
+            Some(own) if !jumped && !stuck => own.anchor(timestamp),
             Some(_) | None => self.anchor(own, other, timestamp, now),
         };
-        let position = offset.plus(MediaTime::from_millis(unwrapped_ms));
-        let earliest = match (own, track) {
-            (None, TrackKind::Video | TrackKind::Audio) => MediaTime::ZERO,
-            (Some(own), TrackKind::Video) => own.mapped.plus(VIDEO_STEP),
-            (Some(own), TrackKind::Audio) => own.mapped,
+        let fresh = jumped || stuck;
+        let usual = own.filter(|_| !fresh).map(|own| own.lead);
+        let (position, lead) = self.place(anchor, usual, now);
+        let (dts, late) = match (own, track) {
+            (None, TrackKind::Video | TrackKind::Audio) => (position.max(MediaTime::ZERO), false),
+            (Some(own), TrackKind::Video) => {
+                let step = match self.pace.is_pressing(now) {
+                    true => PRESSED_STEP,
+                    false => VIDEO_STEP,
+                };
+                let earliest = own.mapped.plus(step);
+                (position.max(earliest), position < own.mapped)
+            }
+            (Some(own), TrackKind::Audio) => {
+                let overlaps = position.plus(AUDIO_OVERLAP_MAX) < own.mapped;
+                let late = overlaps || self.pace.is_skipping(now);
+                (position.max(own.mapped), late)
+            }
         };
-        let mapped = position.max(earliest);
+        let moved = own.filter(|own| own.timestamp == timestamp);
         let clock = TrackClock {
             timestamp,
-            unwrapped_ms,
-            offset,
-            mapped,
+            unwrapped_ms: anchor.unwrapped_ms,
+            offset: anchor.offset,
+            mapped: dts,
             arrival: now,
-            generation,
+            lead,
+            moved: moved.map_or(now, |own| own.moved),
+            generation: anchor.generation,
         };
         match track {
             TrackKind::Video => self.video = Some(clock),
             TrackKind::Audio => self.audio = Some(clock),
         }
-        Mapped {
-            dts: mapped,
-            jumped,
-        }
+        Mapped { dts, jumped, late }
     }
 
-    /// Unwrapped timestamp, offset and generation of a track that begins or has jumped.
+    /// When the publish may be read on: while it is further ahead of the clock than its viewers
+    /// can take, its next messages are to be left where they are. At most five seconds on; `None`: now.
+    #[must_use]
+    pub fn resume_at(&self, now: Instant) -> Option<Instant> {
+        self.pace.resume_at(now)
+    }
+
+    /// How many messages came too far ahead of the clock.
+    #[must_use]
+    pub fn holds(&self) -> u64 {
+        self.pace.holds()
+    }
+
+    /// What the encoder's clock is slower than ours by, in millionths; 0 until that is known.
+    #[must_use]
+    pub fn clock_slow_ppm(&self) -> i64 {
+        self.drift.clock_slow_ppm()
+    }
+
+    /// Position of a message, and how long before it the message came, once the publish is where
+    /// it should be.
+    fn place(
+        &mut self,
+        anchor: Anchor,
+        usual: Option<MediaTime>,
+        now: Instant,
+    ) -> (MediaTime, MediaTime) {
+        let position = self.position(anchor);
+        let lead = position.minus(self.timebase.media_time(now));
+        let step = self.pace.observe(lead, usual, now);
+        if step.is_some() || self.resume_at(now).is_some() {
+            self.drift.forget();
+        }
+        let step = step.unwrap_or(MediaTime::ZERO);
+        let (position, lead) = (position.plus(step), lead.plus(step));
+        self.drift.observe(lead, now);
+        (position, lead)
+    }
+
+    fn position(&self, anchor: Anchor) -> MediaTime {
+        let by_clock = anchor
+            .offset
+            .plus(MediaTime::from_millis(anchor.unwrapped_ms));
+        by_clock.plus(self.common())
+    }
+
+    /// What is common to both tracks.
+    fn common(&self) -> MediaTime {
+        self.drift.correction().plus(self.pace.shift())
+    }
+
+    fn is_jump(&self, own: &TrackClock, timestamp: u32, now: Instant) -> bool {
+        let distance = own.distance_ms(timestamp);
+        if !(JUMP_BACK_MS..=JUMP_FORWARD_MS).contains(&distance) {
+            return true;
+        }
+        let took = elapsed(own.arrival, now).as_millis();
+        let leaps = distance.saturating_sub(took) > LEAP_MS;
+        let position = self.position(own.anchor(timestamp));
+        leaps && position.minus(self.timebase.media_time(now)) > MediaTime::from_millis(LEAP_MS)
+    }
+
+    /// The anchor of a track that begins, has jumped, or whose timestamps stand still.
     fn anchor(
         &mut self,
         own: Option<TrackClock>,
         other: Option<TrackClock>,
         timestamp: u32,
         now: Instant,
-    ) -> (i64, MediaTime, u64) {
+    ) -> Anchor {
         let newer = |other: &TrackClock| own.is_none_or(|own| own.generation < other.generation);
         let near = |other: &TrackClock| other.distance_ms(timestamp).abs() <= SAME_CLOCK_MS;
         if let Some(other) = other.filter(newer).filter(near) {
-            return (other.unwrap(timestamp), other.offset, other.generation);
+            return other.anchor(timestamp);
         }
-        // Whichever track was heard last says best how late this publish runs behind its anchor.
-        let latest = own.into_iter().chain(other).max_by_key(|it| it.arrival);
-        let position = match latest {
+        // A track says itself how far it is behind its anchor, unless it was silent.
+        let recent = own.filter(|own| now.saturating_duration_since(own.arrival) <= SILENT);
+        let both = own.into_iter().chain(other);
+        let position = match recent.or(both.max_by_key(|it| it.arrival)) {
             Some(latest) => latest.position(now),
             None => self.timebase.media_time(now),
         };
         self.generations = self.generations.saturating_add(1);
         let unwrapped_ms = i64::from(timestamp);
-        let offset = position.minus(MediaTime::from_millis(unwrapped_ms));
-        (unwrapped_ms, offset, self.generations)
+        Anchor {
+            unwrapped_ms,
+            offset: position
+                .minus(MediaTime::from_millis(unwrapped_ms))
+                .minus(self.common()),
+            generation: self.generations,
+        }
     }
+}
+
+fn is_stuck(own: &TrackClock, timestamp: u32, now: Instant) -> bool {
+    own.timestamp == timestamp && now.saturating_duration_since(own.moved) >= STANDSTILL
+}
+
+fn elapsed(since: Instant, now: Instant) -> MediaTime {
+    let micros = now.saturating_duration_since(since).as_micros();
+    MediaTime::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use TrackKind::{Audio, Video};
-    use std::time::Duration;
-
-    struct Rig {
-        timeline: Timeline,
-        start: Instant,
-    }
-
-    impl Rig {
-        fn new() -> Self {
-            #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-            let start = Instant::now();
-            let timebase = Timebase::new(start, Duration::ZERO);
-            Self {
-                timeline: Timeline::new(timebase),
-                start,
-            }
-        }
-
-        /// Maps a message that arrives at `at_ms`; returns its place in ms.
-        fn map(&mut self, track: TrackKind, timestamp: u32, at_ms: u64) -> i64 {
-            self.mapped(track, timestamp, at_ms).dts.as_millis()
-        }
-
-        fn mapped(&mut self, track: TrackKind, timestamp: u32, at_ms: u64) -> Mapped {
-            let now = self.start + Duration::from_millis(at_ms);
-            self.timeline.map(track, timestamp, now)
-        }
-    }
-
-    #[test]
-    fn first_message_of_either_track_anchors_both() {
-        let mut rig = Rig::new();
-        assert_eq!(rig.map(Audio, 5_000, 300), 300);
-        assert_eq!(rig.map(Video, 5_040, 301), 340);
-        assert_eq!(rig.map(Audio, 5_021, 350), 321);
-    }
-
-    #[test]
-    fn arrival_jitter_does_not_show() {
-        let mut rig = Rig::new();
-        assert_eq!(rig.map(Video, 0, 100), 100);
-        assert_eq!(rig.map(Video, 33, 400), 133);
-        assert_eq!(rig.map(Video, 67, 401), 167);
-    }
-
-    #[test]
-    fn time_goes_on_over_the_24_bit_mark_and_both_wraps() {
-        for mark in [1_u32 << 24, 1 << 31, 0] {
-            let mut rig = Rig::new();
-            let first = mark.wrapping_sub(1_000);
-            for step in 0..100_u32 {
-                let at = i64::from(step) * 20;
-                let now = u64::from(step) * 20;
-                let video = rig.mapped(Video, first.wrapping_add(step * 20), now);
-                let audio = rig.mapped(Audio, first.wrapping_add(step * 20), now);
-                assert_eq!((video.dts.as_millis(), video.jumped), (at, false));
-                assert_eq!((audio.dts.as_millis(), audio.jumped), (at, false));
-            }
-        }
-    }
-
-    #[test]
-    fn days_of_timestamps_are_counted_on() {
-        let mut rig = Rig::new();
-        let step = 9_000_u32;
-        let mut timestamp = 0_u32;
-        let mut at = 0_u64;
-        for _ in 0..1_200_000 {
-            assert_eq!(rig.map(Video, timestamp, at), i64::try_from(at).unwrap());
-            timestamp = timestamp.wrapping_add(step);
-            at += u64::from(step);
-        }
-        assert!(at > 2 * (1 << 32));
-    }
-
-    #[test]
-    fn jump_of_both_tracks_goes_on_in_real_time_and_in_step() {
-        for jump in [3_600_000_i64, -10_000, -3_000, 10_001] {
-            let mut rig = Rig::new();
-            rig.map(Video, 100_000, 0);
-            rig.map(Audio, 100_010, 10);
-            let jumped = u32::try_from(100_033 + jump).unwrap();
-            let video = rig.mapped(Video, jumped, 33);
-            assert!(video.jumped, "{jump}");
-            assert_eq!(video.dts.as_millis(), 33, "{jump}");
-            assert_eq!(rig.map(Audio, jumped + 1, 34), 34, "{jump}");
-            assert_eq!(rig.map(Video, jumped + 33, 66), 66, "{jump}");
-        }
-    }
-
-    #[test]
-    fn jump_of_one_track_leaves_the_other_and_stays_in_step() {
-        let mut rig = Rig::new();
-        // The publish runs 400 ms late: the network had filled up.
-        rig.map(Video, 0, 0);
-        rig.map(Audio, 0, 0);
-        rig.map(Video, 1_000, 1_400);
-        rig.map(Audio, 1_000, 1_400);
-        let audio = rig.mapped(Audio, 90_000, 1_421);
-        assert!(audio.jumped);
-        assert_eq!(audio.dts.as_millis(), 1_021);
-        assert_eq!(rig.map(Video, 1_033, 1_433), 1_033);
-        assert_eq!(rig.map(Audio, 90_021, 1_442), 1_042);
-    }
-
-    #[test]
-    fn long_pause_stays_a_pause() {
-        let mut rig = Rig::new();
-        rig.map(Video, 0, 0);
-        rig.map(Audio, 0, 5);
-        let video = rig.map(Video, 15_000, 15_000);
-        assert!((14_990..=15_010).contains(&video), "{video}");
-        assert_eq!(rig.map(Audio, 15_000, 15_005), video, "in step");
-    }
-
-    #[test]
-    fn small_step_back_keeps_the_anchor_and_rises() {
-        let mut rig = Rig::new();
-        rig.map(Video, 1_000, 0);
-        let first = rig.mapped(Video, 1_033, 33);
-        let back = rig.mapped(Video, 533, 66);
-        assert!(!back.jumped);
-        assert_eq!(back.dts, first.dts.plus(VIDEO_STEP));
-        assert_eq!(rig.map(Video, 1_066, 600), 66);
-    }
-
-    #[test]
-    fn video_frames_with_one_timestamp_get_different_rtp_time() {
-        let mut rig = Rig::new();
-        let first = rig.mapped(Video, 7, 0).dts;
-        let second = rig.mapped(Video, 7, 0).dts;
-        assert_ne!(first.rtp_ticks(90_000), second.rtp_ticks(90_000));
-        let first = rig.mapped(Audio, 7, 0).dts;
-        assert_eq!(rig.mapped(Audio, 7, 0).dts, first);
-    }
-
-    #[test]
-    fn late_track_joins_or_is_placed_by_its_arrival() {
-        let mut rig = Rig::new();
-        rig.map(Video, 0, 0);
-        rig.map(Video, 9_990, 9_990);
-        assert_eq!(rig.map(Audio, 9_980, 9_991), 9_980, "one clock");
-        let mut rig = Rig::new();
-        rig.map(Video, 30_000, 0);
-        assert_eq!(rig.map(Audio, 0, 20), 20, "a clock of its own");
-        assert_eq!(rig.map(Video, 30_033, 33), 33);
-        assert_eq!(rig.map(Audio, 23, 43), 43);
-    }
-
-    #[test]
-    fn nothing_is_before_the_origin() {
-        let mut rig = Rig::new();
-        rig.map(Video, 5_000, 0);
-        assert_eq!(rig.map(Audio, 0, 1), 0);
-    }
-}
+mod tests;

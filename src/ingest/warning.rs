@@ -156,10 +156,9 @@ impl fmt::Display for IngestWarning {
             ),
             Self::VideoCodec(codec) => write!(
                 f,
-                "The video is {codec}, which browsers do not play over WebRTC. The server \
-                 converts it to H.264 for them, which costs CPU and adds delay. To avoid that, \
-                 send H.264. In OBS: Settings → Output → Video Encoder. \
-                 In ffmpeg: -c:v libx264 -bf 0"
+                "The video is {codec}, but viewers get H.264, which every browser plays: the \
+                 server converts it, which costs CPU and adds delay. To avoid that, send H.264. \
+                 In OBS: Settings → Output → Video Encoder. In ffmpeg: -c:v libx264 -bf 0"
             ),
             Self::UnknownVideo(codec) => write!(
                 f,

@@ -13,3 +13,4 @@ pub mod frame;
 pub mod hevc;
 pub mod picture_header;
 pub mod time;
+pub mod verdict;

@@ -212,6 +212,27 @@ impl RtmpSession {
         self.check_invariants();
     }
 
+    /// Tells the publisher something about its stream, as an `onStatus` of level `status`: what
+    /// encoders log and go on after. Does nothing unless a publish is accepted.
+    pub fn notify(&mut self, code: &str, text: &str) {
+        let State::Publishing { stream_id, .. } = self.state else {
+            return;
+        };
+        self.send_status(stream_id, Level::Status, code, text);
+        self.check_invariants();
+    }
+
+    /// Nothing was read of the publisher because we did not look: that is no sign of death.
+    pub fn keep_alive(&mut self, now: Instant) {
+        if let State::Publishing {
+            alive: Alive::Media { last_input },
+            ..
+        } = &mut self.state
+        {
+            *last_input = (*last_input).max(now);
+        }
+    }
+
     /// Closes the session politely.
     pub fn close(&mut self, _now: Instant) {
         if let Some(stream_id) = self.publish_stream() {

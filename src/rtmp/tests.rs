@@ -222,6 +222,37 @@ fn rejections_have_codes_that_encoders_know_and_say_what_to_do() {
 }
 
 #[test]
+fn notice_is_a_status_of_the_publish_and_of_nothing_else() {
+    let mut peer = Peer::requested("room");
+    peer.replies.clear();
+    peer.session.notify("NetStream.Publish.Notice", "too early");
+    peer.drain();
+    assert_eq!(peer.replies, []);
+    let mut peer = Peer::publishing();
+    peer.session.notify("NetStream.Publish.Notice", "B-frames");
+    peer.drain();
+    let status = peer.last_values("onStatus").unwrap();
+    assert_eq!(status[1].property("level"), Some(&text("status")));
+    assert_eq!(status[1].property("description"), Some(&text("B-frames")));
+    peer.media(VIDEO, 0, b"v");
+    assert!(matches!(peer.events.last(), Some(RtmpEvent::Video { .. })));
+}
+
+#[test]
+fn publisher_that_is_not_read_is_not_idle() {
+    let mut peer = Peer::publishing();
+    peer.media(VIDEO, 0, b"v");
+    for _ in 0..4 {
+        let later = peer.now + Duration::from_secs(5);
+        peer.session.keep_alive(later);
+        peer.wait(Duration::from_secs(5));
+    }
+    assert_eq!(peer.close_reason(), None);
+    peer.wait(Duration::from_secs(11));
+    assert_eq!(peer.close_reason(), Some(CloseReason::Idle));
+}
+
+#[test]
 fn play_is_refused_with_a_way_out() {
     let mut peer = Peer::connected("live");
     peer.command("createStream", &[]);

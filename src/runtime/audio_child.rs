@@ -28,8 +28,6 @@ const READ_BYTES: usize = 16 * 1_024;
 const READS_PER_TURN: usize = 16;
 /// Memory that a child may have, in bytes: four times what the newest ffmpeg takes for sound.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
-/// A child's niceness: the server's own threads come first.
-const NICENESS: i32 = 5;
 
 /// Why a child is no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,7 +206,8 @@ fn unblock(pipe: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Bounds a child's memory, lets it write no files and dump no core, and puts it behind us.
+/// Bounds a child's memory, and lets it write no files and dump no core. It is as urgent as we are: it
+/// takes little, and what it gives is waited for.
 fn contain(process: &Process) -> io::Result<()> {
     let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
     let limit = |bytes| Rlimit {
@@ -222,7 +221,6 @@ fn contain(process: &Process) -> io::Result<()> {
     ] {
         rustix::process::prlimit(pid, resource, limit(bytes))?;
     }
-    rustix::process::setpriority_process(pid, NICENESS)?;
     Ok(())
 }
 

@@ -162,6 +162,17 @@ impl ChildProcess {
         }
     }
 
+    /// Whether it waits for a CPU or a disk, and the CPU time it has used, in ticks (proc(5)).
+    pub(super) fn cpu_use(&self) -> Option<(bool, u64)> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
+        // After the name in parentheses: the state, and as 12th and 13th, utime and stime.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let waits = matches!(fields.next()?, "R" | "D");
+        let user: u64 = fields.nth(10)?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some((waits, user.saturating_add(system)))
+    }
+
     /// Kills it and whatever it started.
     pub(super) fn kill(&mut self) {
         // A group that has been waited for may be another's by now.
@@ -245,17 +256,19 @@ impl Fetters {
     /// Runs in the child: system calls only.
     #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
     fn put_on(&self) -> io::Result<()> {
-        limit(Resource::Core, 0)?;
-        limit(Resource::Nofile, VIDEO_CHILD_FILES_MAX)?;
-        let cpu = Rlimit {
-            current: Some(VIDEO_CHILD_CPU_ALLOWANCE.as_secs()),
-            maximum: None,
-        };
-        rustix::process::setrlimit(Resource::Cpu, cpu)?;
-        if let Some(bytes) = self.memory_bytes {
-            limit(Resource::As, bytes)?;
+        // Where the kernel or the service manager forbids any of this, the child runs without it.
+        limit(Resource::Core, Some(0), Some(0));
+        let files = Some(VIDEO_CHILD_FILES_MAX);
+        limit(Resource::Nofile, files, files);
+        limit(
+            Resource::Cpu,
+            Some(VIDEO_CHILD_CPU_ALLOWANCE.as_secs()),
+            None,
+        );
+        if self.memory_bytes.is_some() {
+            limit(Resource::As, self.memory_bytes, self.memory_bytes);
         }
-        // Where the kernel or the service manager forbids the rest, the child runs without it.
+        die_first();
         let _ = rustix::process::nice(VIDEO_CHILD_NICENESS);
         // SAFETY: these calls change the child only; the set lives until after its call.
         unsafe {
@@ -284,10 +297,138 @@ impl Fetters {
     }
 }
 
-fn limit(resource: Resource, value: u64) -> io::Result<()> {
-    let both = Rlimit {
-        current: Some(value),
-        maximum: Some(value),
+fn limit(resource: Resource, current: Option<u64>, maximum: Option<u64>) {
+    let _ = rustix::process::setrlimit(resource, Rlimit { current, maximum });
+}
+
+/// Should the machine run out of memory, a child is to be killed rather than the server.
+fn die_first() {
+    use rustix::fs::{Mode, OFlags, open};
+    let file = open(c"/proc/self/oom_score_adj", OFlags::WRONLY, Mode::empty());
+    if let Ok(file) = file {
+        let _ = rustix::io::write(file, b"500");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use mio::Poll;
+
+    use super::*;
+
+    const TOKENS: PipeTokens = PipeTokens {
+        stdin: Token(1),
+        stdout: Token(2),
+        stderr: Token(3),
     };
-    Ok(rustix::process::setrlimit(resource, both)?)
+
+    fn start(registry: &Registry, script: &str) -> io::Result<ChildProcess> {
+        let arguments = ["-c".to_owned(), script.to_owned()];
+        let containment = Containment {
+            cpus: Vec::new(),
+            limit_memory: true,
+        };
+        ChildProcess::start("sh", &arguments, &containment, registry, TOKENS)
+    }
+
+    fn wait_for(mut done: impl FnMut() -> bool) {
+        let deadline: Instant = super::super::now() + Duration::from_secs(60);
+        while !done() {
+            assert!(super::super::now() < deadline, "it takes too long");
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_gone(pid: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        !stat.is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    #[test]
+    fn a_child_dies_with_the_thread_that_started_it() {
+        let poll = Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        let starter = std::thread::spawn(move || {
+            let child = start(&registry, "exec sleep 60").unwrap();
+            let pid = child.process.id();
+            assert!(!is_gone(pid));
+            // Nobody is left to kill it but the kernel.
+            std::mem::forget(child);
+            pid
+        });
+        let pid = starter.join().unwrap();
+        wait_for(|| is_gone(pid));
+    }
+
+    #[test]
+    fn killing_a_child_kills_what_it_started_and_leaves_no_zombie() {
+        let poll = Poll::new().unwrap();
+        let mut child = start(poll.registry(), "sleep 60 & echo $!; wait").unwrap();
+        let mut buffer = [0; 64];
+        let mut text = String::new();
+        wait_for(|| {
+            if let Piped::Bytes(count) = child.read(&mut buffer) {
+                text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+            }
+            text.ends_with('\n')
+        });
+        let grandchild: u32 = text.trim().parse().unwrap();
+        let pid = child.process.id();
+        assert!(!is_gone(grandchild));
+        child.kill();
+        wait_for(|| child.ended().is_some());
+        wait_for(|| is_gone(grandchild));
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn a_child_that_wants_too_much_memory_does_not_get_it() {
+        let poll = Poll::new().unwrap();
+        let mut child = start(poll.registry(), "head -c 5G /dev/zero | tail").unwrap();
+        wait_for(|| child.ended().is_some());
+        child.listen();
+        assert!(child.said().contains("memory"), "{}", child.said());
+    }
+
+    #[test]
+    fn only_the_last_of_what_a_child_says_is_kept() {
+        let poll = Poll::new().unwrap();
+        let script = "i=0; while [ $i -lt 2000 ]; do echo \"line $i\" >&2; i=$((i+1)); done; \
+                      printf 'a\\033[31mb\\n' >&2";
+        let mut child = start(poll.registry(), script).unwrap();
+        wait_for(|| {
+            child.listen();
+            child.ended().is_some()
+        });
+        child.listen();
+        let said = child.said();
+        assert!(said.len() <= VIDEO_STDERR_BYTES_MAX);
+        assert!(said.ends_with("line 1999\na [31mb"), "{said}");
+    }
+
+    #[test]
+    fn a_child_s_cpu_time_can_be_renewed_while_it_runs() {
+        let poll = Poll::new().unwrap();
+        let child = start(poll.registry(), "exec sleep 60").unwrap();
+        child.renew_cpu_time(Duration::from_secs(100), 2);
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.process.id()));
+        let limits = limits.unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max cpu time"));
+        assert_eq!(line.unwrap().split_whitespace().nth(3), Some("260"));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_not_found() {
+        let poll = Poll::new().unwrap();
+        let missing = ChildProcess::start(
+            "no-such-program",
+            &[],
+            &Containment::default(),
+            poll.registry(),
+            TOKENS,
+        );
+        assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
+    }
 }

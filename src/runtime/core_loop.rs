@@ -106,6 +106,9 @@ pub struct CoreLoop {
     connections: BTreeMap<PublisherId, TcpConn>,
     /// Publishers whose sockets may hold more than their turn's budget.
     readable: BTreeSet<PublisherId>,
+    /// Publishers that are not read because they are ahead of the clock: what they send on waits
+    /// in their hands.
+    held: BTreeSet<PublisherId>,
     socket_readable: bool,
     mail_waits: bool,
     handshakes: Handshakes,
@@ -139,6 +142,7 @@ impl CoreLoop {
             io: config,
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
+            held: BTreeSet::new(),
             socket_readable: true,
             mail_waits: true,
             handshakes: Handshakes::default(),
@@ -179,6 +183,7 @@ impl CoreLoop {
                 self.shake_hands(now);
                 deadline = self.drain(now);
             }
+            self.release_held();
             self.count_turn(now);
         }
     }
@@ -287,7 +292,23 @@ impl CoreLoop {
             });
         }
         for publisher in std::mem::take(&mut self.readable) {
-            self.read_publisher(publisher, now);
+            if self.io.engine.is_held(publisher) {
+                self.held.insert(publisher);
+            } else {
+                self.read_publisher(publisher, now);
+            }
+        }
+    }
+
+    /// Has publishers read again that are no longer held. Their sockets said only once that there
+    /// is something.
+    fn release_held(&mut self) {
+        for publisher in std::mem::take(&mut self.held) {
+            let set = match self.io.engine.is_held(publisher) {
+                true => &mut self.held,
+                false => &mut self.readable,
+            };
+            set.insert(publisher);
         }
     }
 
@@ -499,6 +520,11 @@ impl CoreLoop {
             return;
         };
         if usable && !connection.is_done() {
+            return;
+        }
+        if !usable && connection.give_up_writing() && !connection.is_done() {
+            // An encoder that closed may have sent more than was read; the end is found there.
+            self.readable.insert(publisher);
             return;
         }
         connection.deregister(self.io.poll.registry());

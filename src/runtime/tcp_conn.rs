@@ -41,6 +41,8 @@ pub(super) struct TcpConn {
     begun: bool,
     /// Close once all is written.
     closing: bool,
+    /// The peer takes nothing any more; what it sent before may still be read.
+    mute: bool,
     /// What is left to write cannot be.
     broken: bool,
 }
@@ -63,6 +65,7 @@ impl TcpConn {
             unwritten_bytes: 0,
             begun: false,
             closing: false,
+            mute: false,
             broken: false,
         })
     }
@@ -105,6 +108,9 @@ impl TcpConn {
     /// broken or its peer does not read.
     #[must_use]
     pub(super) fn write(&mut self, bytes: Bytes) -> bool {
+        if self.mute {
+            return true;
+        }
         self.unwritten_bytes += bytes.len();
         self.unwritten.push_back(bytes);
         self.flush() && self.unwritten_bytes <= WRITE_BYTES_MAX
@@ -134,6 +140,18 @@ impl TcpConn {
             }
         }
         true
+    }
+
+    /// After a failed write: writes nothing more, so that what the peer sent before it closed can
+    /// still be read. `false` if the connection is not to be kept for that: the peer just does not
+    /// read.
+    #[must_use]
+    pub(super) fn give_up_writing(&mut self) -> bool {
+        let broke = !self.mute && self.unwritten_bytes <= WRITE_BYTES_MAX;
+        self.mute = true;
+        self.unwritten.clear();
+        self.unwritten_bytes = 0;
+        broke
     }
 
     fn flush_tls(&mut self) -> bool {

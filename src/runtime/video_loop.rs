@@ -88,6 +88,8 @@ struct Running {
     speaks: bool,
     /// It wrote something since its CPU time was last renewed.
     productive: bool,
+    /// CPU time it had used when it was last found silent, in ticks.
+    suspected: Option<u64>,
     /// When its output was closed.
     closed: Option<Instant>,
 }
@@ -130,6 +132,7 @@ impl VideoLoop {
             }
             self.read_children(now);
             self.look_after_children(now);
+            self.spare_those_that_compute(now);
             self.transcoder.handle_timeout(now);
             deadline = self.drain(now);
             self.write_children();
@@ -196,6 +199,7 @@ impl VideoLoop {
                         let bytes = self.buffer.get(..count).unwrap_or_default();
                         self.transcoder.handle_stdout(*id, bytes, now);
                         child.productive = true;
+                        child.suspected = None;
                         left = left.saturating_sub(count);
                     }
                     Piped::Blocked => child.readable = false,
@@ -234,6 +238,23 @@ impl VideoLoop {
                     let elapsed = now.saturating_duration_since(child.started);
                     child.process.renew_cpu_time(elapsed, cpus);
                 }
+            }
+        }
+    }
+
+    /// A silent child is looked at twice: if it used CPU time meanwhile, or waits for some, the
+    /// machine is slow, and a restart would make it slower.
+    fn spare_those_that_compute(&mut self, now: Instant) {
+        for id in self.transcoder.suspects(now) {
+            let Some(child) = self.children.get_mut(&id) else {
+                continue;
+            };
+            let Some((waits, ticks)) = child.process.cpu_use() else {
+                continue;
+            };
+            let before = child.suspected.replace(ticks);
+            if waits || before.is_none_or(|before| ticks > before) {
+                self.transcoder.spare(id, now);
             }
         }
     }
@@ -303,6 +324,7 @@ impl VideoLoop {
                     writable: true,
                     speaks: true,
                     productive: false,
+                    suspected: None,
                     closed: None,
                 };
                 self.children.insert(id, child);

@@ -208,6 +208,53 @@ mod tests {
         }
     }
 
+    /// Sound of 44.1 kHz whose timestamps run fast or slow by `ppm(second)` against its samples,
+    /// rounded to milliseconds, as a corrected clock gives them: the greatest step of the trim
+    /// and the greatest skew, in ms, of an hour.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an hour in samples"
+    )]
+    fn follow(ppm: impl Fn(u64) -> f64) -> (f64, i64) {
+        const UNIT: f64 = 1_024.0 / 44_100.0;
+        let mut timeline = timeline();
+        let (mut pts, mut pending) = (0.0_f64, 0.0);
+        let (mut step, mut skew) = (0.0_f64, 0);
+        for index in 0..155_000 {
+            let rounded = MediaTime::from_millis((pts * 1_000.0) as i64);
+            let distance = rounded.minus(timeline.end());
+            assert_eq!(timeline.place(distance), Placement::Continues);
+            let before = timeline.trim();
+            timeline.observe(distance, MediaTime::from_micros(23_220));
+            step = step.max((timeline.trim() - before).abs());
+            skew = skew.max(timeline.skew().as_micros().abs() / 1_000);
+            // The resampler makes as much more or less as the trim says.
+            pending += UNIT * 48_000.0 * (1.0 + timeline.trim());
+            let whole = pending.floor();
+            timeline.advance(whole as u64);
+            pending -= whole;
+            pts += UNIT * (1.0 + ppm((f64::from(index) * UNIT) as u64) / 1_000_000.0);
+        }
+        (step, skew)
+    }
+
+    #[test]
+    fn corrected_timestamps_are_followed_without_a_cut_or_a_step() {
+        for ppm in [200.0, -200.0, 500.0, -500.0] {
+            let (step, skew) = follow(|_| ppm);
+            assert!(step < 0.000_01, "{ppm}: {step}");
+            assert!(skew <= 12, "{ppm}: {skew} ms");
+            // The rate is set anew every quarter of a minute.
+            let (step, skew) = follow(|second| match second / 15 % 2 {
+                0 => ppm,
+                _ => -ppm,
+            });
+            assert!(step < 0.000_01, "±{ppm}: {step}");
+            assert!(skew <= 12, "±{ppm}: {skew} ms");
+        }
+    }
+
     #[test]
     fn silence_must_be_earned_by_sound() {
         let mut timeline = timeline();

@@ -29,7 +29,11 @@ pub struct WebhookEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// A publisher was accepted.
-    StreamStarted,
+    StreamStarted {
+        /// What is known of the stream: its codecs, size and the verdict on its encoder. Null if
+        /// nothing came soon enough.
+        stream: Value,
+    },
     /// Its publish ended.
     StreamEnded {
         /// Why, as a word (`PublishEnd::as_str`).
@@ -44,7 +48,7 @@ impl EventKind {
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::StreamStarted => "stream.started",
+            Self::StreamStarted { .. } => "stream.started",
             Self::StreamEnded { .. } => "stream.ended",
         }
     }
@@ -63,7 +67,9 @@ impl WebhookEvent {
         put("session", self.session.as_str().into());
         put("epoch", self.epoch.0.into());
         match &self.kind {
-            EventKind::StreamStarted => {}
+            EventKind::StreamStarted { stream } => {
+                put("stream", stream.clone());
+            }
             EventKind::StreamEnded { reason, duration } => {
                 put("reason", (*reason).into());
                 let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -108,9 +114,12 @@ mod tests {
     #[test]
     fn stream_started_reads_as_documented() {
         assert_json(
-            EventKind::StreamStarted,
+            EventKind::StreamStarted {
+                stream: serde_json::json!({ "video": "H.264 High" }),
+            },
             r#"{"id":"evt_AAAA","type":"stream.started","timestamp":"2026-11-22T19:00:00.123Z",
-                "room":"cam~1","session":"pub_BBBB","epoch":7}"#,
+                "room":"cam~1","session":"pub_BBBB","epoch":7,
+                "stream":{"video":"H.264 High"}}"#,
         );
     }
 
@@ -129,7 +138,9 @@ mod tests {
 
     #[test]
     fn the_id_stays_and_the_attempt_s_time_changes() {
-        let event = event(EventKind::StreamStarted);
+        let event = event(EventKind::StreamStarted {
+            stream: Value::Null,
+        });
         let headers = |seconds| event.headers(Duration::from_secs(seconds));
         assert_eq!(headers(10)[1], ("webhook-id", "evt_AAAA".to_owned()));
         assert_eq!(headers(10)[2], ("webhook-timestamp", "10".to_owned()));

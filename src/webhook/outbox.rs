@@ -179,7 +179,9 @@ mod tests {
             room: RoomName::parse("r").unwrap(),
             session: "s".into(),
             epoch: Epoch(1),
-            kind: EventKind::StreamStarted,
+            kind: EventKind::StreamStarted {
+                stream: serde_json::Value::Null,
+            },
         }
     }
 

@@ -381,7 +381,7 @@ mod tests {
         let mut send = |numbering: &mut Numbering, number: u64, ticks| {
             let frame = frame(number, number * 2, 2);
             for packet in 0..2 {
-                let place = numbering.place(&frame, packet, ticks);
+                let place = numbering.place(&frame, packet, 1, ticks);
                 sent.push((number, ticks, packet, place));
             }
         };

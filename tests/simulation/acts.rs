@@ -14,6 +14,8 @@ use super::viewer::{SimViewer, Stage, Way, request, websocket_request, whep_requ
 use super::watch::Watch;
 use super::world::{ControlInput, CoreInput, Due, SILENCE_MAX, SimRoom, World};
 
+/// After a stall so long, what it held up is not heard any more.
+const SOUND_LEFT_OUT_AFTER: Duration = Duration::from_secs(2);
 /// str0m checks its connection this often; until then the server cannot know of a new address.
 const PLAYER_CHECKS: Duration = Duration::from_secs(9);
 
@@ -203,7 +205,13 @@ impl World {
         );
         let publisher = &mut self.publishers[index];
         publisher.stalled_until = Some(self.now + time);
-        let room = &mut self.rooms[publisher.room];
+        let place = publisher.room;
+        if time >= SOUND_LEFT_OUT_AFTER {
+            // What was held up is not heard any more.
+            let viewers = self.viewers.iter_mut().filter(|it| it.room == place);
+            viewers.for_each(|viewer| viewer.watch.causes += 1);
+        }
+        let room = &mut self.rooms[place];
         room.fault = room.fault.max(self.now + time);
     }
 

@@ -455,6 +455,7 @@ impl World {
             ControlMsg::PublishRequested { .. }
             | ControlMsg::PublisherAlive { .. }
             | ControlMsg::StreamChanged { .. }
+            | ControlMsg::StreamJudged { .. }
             | ControlMsg::PictureTrouble { .. }
             | ControlMsg::KeyframeWanted { .. }
             | ControlMsg::ViewerSdp { .. }

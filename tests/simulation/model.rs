@@ -1,6 +1,6 @@
 //! What the webhook is told: in each room, starts and ends in turn, in pairs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rtmpeer::ids::Epoch;
 use rtmpeer::webhook::{EventKind, WebhookEvent};
@@ -9,7 +9,8 @@ use rtmpeer::webhook::{EventKind, WebhookEvent};
 #[derive(Debug, Default)]
 pub struct Webhooks {
     open: BTreeMap<String, (String, Epoch)>,
-    last_epoch: Option<Epoch>,
+    /// Of those that started, in whatever order: a start event waits for what it says.
+    epochs: BTreeSet<Epoch>,
     /// How many publishes began, and how each ended.
     pub started: u32,
     /// See `started`.
@@ -21,12 +22,11 @@ impl Webhooks {
     pub fn take(&mut self, event: &WebhookEvent) -> bool {
         let room = event.room.to_string();
         match &event.kind {
-            EventKind::StreamStarted => {
+            EventKind::StreamStarted { .. } => {
                 let begun = (event.session.clone(), event.epoch);
                 let before = self.open.insert(room, begun);
                 assert!(before.is_none(), "{} started twice: {before:?}", event.room);
-                assert!(self.last_epoch < Some(event.epoch), "an epoch came again");
-                self.last_epoch = Some(event.epoch);
+                assert!(self.epochs.insert(event.epoch), "an epoch came again");
                 self.started += 1;
                 false
             }

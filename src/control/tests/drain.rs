@@ -1,6 +1,7 @@
 //! Stopping in order.
 
 use super::*;
+use crate::limits::START_EVENT_WAIT;
 
 fn drain(rig: &mut Rig) -> Vec<ControlOutput> {
     rig.control.drain(rig.now);
@@ -94,6 +95,7 @@ fn sockets_are_closed_as_going_away_and_waiting_offers_answered() {
 fn every_started_stream_ends_once_whether_its_core_says_so_or_not() {
     let mut rig = Rig::new(2);
     let (told, silent) = (rig.publish("told"), rig.publish("silent"));
+    assert_eq!(events(&rig.wait(START_EVENT_WAIT)).len(), 2);
     drain(&mut rig);
     let outputs = rig.end(&told);
     assert_eq!(events(&outputs).len(), 1);

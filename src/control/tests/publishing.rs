@@ -1,7 +1,10 @@
 //! Publishers: acceptance, placement, links, events.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::limits::PUBLISHER_QUESTION_DEADLINE;
+use crate::limits::{PUBLISHER_QUESTION_DEADLINE, START_EVENT_WAIT};
+use crate::media::verdict::{Figures, Severity, Spread, Verdict, VerdictItem};
 
 #[test]
 fn a_publisher_of_a_free_room_is_accepted_on_its_core() {
@@ -51,10 +54,11 @@ fn a_silent_publisher_yields_its_room_to_another_of_its_address() {
     let (_, second, outputs) = rig.request_publish("cam");
     assert_eq!(questioned(&outputs), [first.publisher]);
     assert!(accepted(&outputs).is_none());
-    let outputs = rig.tell(ControlMsg::PublishEnded {
+    let mut outputs = rig.tell(ControlMsg::PublishEnded {
         publisher: first.publisher,
         reason: PublishEnd::Idle,
     });
+    outputs.extend(rig.wait(START_EVENT_WAIT));
     let taken = accepted(&outputs).unwrap();
     assert_eq!(taken.publisher, second);
     assert!(taken.epoch > first.epoch);
@@ -63,8 +67,9 @@ fn a_silent_publisher_yields_its_room_to_another_of_its_address() {
         matches!(
             kinds[..],
             [
+                EventKind::StreamStarted { .. },
                 EventKind::StreamEnded { reason: "idle", .. },
-                EventKind::StreamStarted
+                EventKind::StreamStarted { .. }
             ]
         ),
         "{kinds:?}"
@@ -224,10 +229,14 @@ fn addresses_of_one_ipv6_network_count_as_one() {
 fn start_and_end_events_name_one_session_and_have_their_own_ids() {
     let mut rig = Rig::new(1);
     let (_, publisher, outputs) = rig.request_publish("cam");
+    assert!(events(&outputs).is_empty(), "before anything is known");
+    let begun = rig.control.timebase.wall(rig.now);
+    let outputs = rig.wait(Duration::from_secs(3));
     let start = events(&outputs)[0].clone();
-    assert_eq!(start.kind, EventKind::StreamStarted);
-    assert_eq!(start.room, name("cam"));
-    rig.now += Duration::from_secs(3);
+    let stream = serde_json::Value::Null;
+    assert_eq!(start.kind, EventKind::StreamStarted { stream });
+    assert_eq!((&start.room, start.at), (&name("cam"), begun));
+    assert!(events(&rig.wait(Duration::ZERO)).is_empty(), "once");
     let outputs = rig.tell(ControlMsg::PublishEnded {
         publisher,
         reason: PublishEnd::Reset,
@@ -243,6 +252,77 @@ fn start_and_end_events_name_one_session_and_have_their_own_ids() {
     assert_ne!(end.session, end.id);
     assert_eq!(end.at, start.at + duration);
     assert_eq!(end.session.len(), 22);
+}
+
+fn judged(publish: &Publish) -> ControlMsg {
+    let item = VerdictItem {
+        code: "b_frames",
+        severity: Severity::Warning,
+        text: "The video has B-frames".into(),
+        obs: "B-frames 0".into(),
+        ffmpeg: String::new(),
+        logged: false,
+    };
+    let keyframe_interval_ms = Some(Spread {
+        min: 1_000,
+        mean: 2_000,
+        max: 3_000,
+    });
+    let figures = Figures {
+        frames_per_1000_s: Some(29_970),
+        keyframe_interval_ms,
+        ..Figures::default()
+    };
+    let items = vec![item];
+    ControlMsg::StreamJudged {
+        room: publish.room,
+        epoch: publish.epoch,
+        verdict: Arc::new(Verdict { items, figures }),
+    }
+}
+
+#[test]
+fn verdict_is_in_the_room_s_json_and_in_the_start_event() {
+    let mut rig = Rig::new(1);
+    let publish = rig.publish("cam");
+    let outputs = rig.tell(judged(&publish));
+    let [start] = events(&outputs)[..] else {
+        panic!("{outputs:?}")
+    };
+    let EventKind::StreamStarted { stream } = &start.kind else {
+        panic!("{start:?}")
+    };
+    let room = rig.control.rooms()[0].full_json();
+    assert_eq!(room["verdict"], stream["verdict"]);
+    let item = &room["verdict"]["items"][0];
+    assert_eq!(
+        (&item["code"], &item["severity"]),
+        (&"b_frames".into(), &"warning".into())
+    );
+    assert_eq!(item["setting"]["obs"], "B-frames 0");
+    assert!(item["setting"]["ffmpeg"].is_null());
+    let measured = &room["verdict"]["measured"];
+    assert_eq!(measured["fps"], 29.97);
+    assert_eq!(measured["keyframe_interval_ms"]["max"], 3_000);
+    assert!(
+        events(&rig.tell(judged(&publish))).is_empty(),
+        "one start event"
+    );
+    rig.end(&publish);
+    rig.tell(judged(&publish));
+    assert!(rig.control.rooms().is_empty());
+}
+
+#[test]
+fn start_event_comes_before_the_end_however_short_the_publish() {
+    let mut rig = Rig::new(1);
+    let publish = rig.publish("cam");
+    let outputs = rig.end(&publish);
+    let kinds: Vec<&str> = events(&outputs)
+        .iter()
+        .map(|event| event.kind.as_str())
+        .collect();
+    assert_eq!(kinds, ["stream.started", "stream.ended"]);
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl World {
                     assert!(self.sockets.remove(conn), "{conn} is no WebSocket");
                 }
                 ControlOutput::Webhook(event) => match event.kind {
-                    EventKind::StreamStarted => {
+                    EventKind::StreamStarted { .. } => {
                         assert!(self.started.insert(event.session.clone()));
                     }
                     EventKind::StreamEnded { .. } => {
@@ -187,7 +187,12 @@ impl World {
             needed.remove(&home);
             assert_eq!(self.links.get(&id), Some(&(home, needed)));
         }
-        let streams = directory.live_rooms().len();
+        let announced = |id: &RoomId| {
+            let room = directory.room(*id).unwrap();
+            room.live.as_ref().unwrap().announced
+        };
+        let streams = directory.live_rooms();
+        let streams = streams.iter().filter(|id| announced(id)).count();
         assert_eq!(self.started.len(), streams, "events and rooms disagree");
     }
 }

@@ -157,7 +157,7 @@ impl Mp3Decoder {
             Some(next) if next.len() < HEADER_BYTES => true,
             Some(next) => Header::parse(next).is_some(),
             // Still not its end, unless this is a frame of its own.
-            None => !Header::parse(packet).is_some_and(|own| own.bytes == packet.len()),
+            None => Header::parse(packet).is_none_or(|own| own.bytes != packet.len()),
         }
     }
 }

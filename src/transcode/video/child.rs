@@ -10,8 +10,9 @@ use super::flv_reader::{FlvReadError, FlvReader};
 use super::frames::{FrameMaker, Source};
 use super::matroska::{BlockKind, MatroskaWriter};
 use crate::limits::{
-    VIDEO_HANG_AFTER, VIDEO_HANG_FRAMES, VIDEO_INPUT_AGE_MAX, VIDEO_INPUT_BYTES_MAX,
-    VIDEO_KEYFRAME_REQUEST_INTERVAL, VIDEO_OPENING_MAX, VIDEO_OPENING_PER_FRAME,
+    VIDEO_HANG_AFTER, VIDEO_HANG_FRAMES, VIDEO_HANG_SPARE, VIDEO_HANG_SPARE_MAX,
+    VIDEO_INPUT_AGE_MAX, VIDEO_INPUT_BYTES_MAX, VIDEO_KEYFRAME_REQUEST_INTERVAL, VIDEO_OPENING_MAX,
+    VIDEO_OPENING_PER_FRAME,
 };
 use crate::media::codec::{CodedFrame, VideoConfig};
 use crate::media::frame::VideoFrame;
@@ -73,6 +74,8 @@ pub(super) struct Child {
     /// When the first frame was fed that nothing came out after.
     silent_since: Option<Instant>,
     fed_in_silence: u32,
+    /// It computes still: not to be killed before this.
+    spared_until: Option<Instant>,
     decoded_only: u32,
 }
 
@@ -91,6 +94,7 @@ impl Child {
             key_made: None,
             silent_since: None,
             fed_in_silence: 0,
+            spared_until: None,
             decoded_only: 0,
         }
     }
@@ -236,6 +240,7 @@ impl Child {
             };
             self.silent_since = None;
             self.fed_in_silence = 0;
+            self.spared_until = None;
             if frame.key {
                 self.key_made = Some(now);
                 self.key_wanted = false;
@@ -261,6 +266,16 @@ impl Child {
             let cached: Duration = VIDEO_OPENING_PER_FRAME.saturating_mul(self.decoded_only);
             VIDEO_OPENING_MAX.saturating_add(cached)
         };
-        self.silent_since?.checked_add(patience)
+        let at = self.silent_since?.checked_add(patience)?;
+        let latest = at.checked_add(VIDEO_HANG_SPARE_MAX)?;
+        Some(
+            self.spared_until
+                .map_or(at, |until| until.clamp(at, latest)),
+        )
+    }
+
+    /// It is silent, but not idle.
+    pub(super) fn spare(&mut self, now: Instant) {
+        self.spared_until = now.checked_add(VIDEO_HANG_SPARE);
     }
 }

@@ -43,9 +43,8 @@ pub fn arguments(
     }
     // A second decoder thread costs a frame of delay, automatic ones two.
     all.add("-f matroska -threads 1");
-    if config.codec == VideoCodec::ScreenVideo2 {
-        // No FourCC stands for it.
-        all.add("-c:v flashsv2");
+    if let Some(decoder) = decoder(config.codec) {
+        all.pair("-c:v", decoder.to_owned());
     }
     all.add("-i pipe:0 -map 0:v:0 -fps_mode passthrough");
     all.pair("-filter_threads", settings.threads.to_string());
@@ -60,6 +59,22 @@ pub fn arguments(
     all.pair("-force_key_frames", keyframes(settings));
     all.add("-flush_packets 1 -f flv -flvflags no_duration_filesize pipe:1");
     all.0
+}
+
+/// ffmpeg's name of the decoder, where Matroska's FourCC may not tell it.
+fn decoder(codec: VideoCodec) -> Option<&'static str> {
+    match codec {
+        VideoCodec::Avc
+        | VideoCodec::Hevc
+        | VideoCodec::Av1
+        | VideoCodec::Vp9
+        | VideoCodec::Vp8 => None,
+        VideoCodec::SorensonH263 => Some("flv"),
+        VideoCodec::ScreenVideo => Some("flashsv"),
+        VideoCodec::ScreenVideo2 => Some("flashsv2"),
+        VideoCodec::Vp6 => Some("vp6f"),
+        VideoCodec::Vp6Alpha => Some("vp6a"),
+    }
 }
 
 /// Bits a second of the output: as many as the input's, more for codecs that need fewer than

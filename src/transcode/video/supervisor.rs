@@ -216,16 +216,28 @@ impl VideoTranscoder {
         }
     }
 
+    /// The children that [`Self::handle_timeout`] would replace because they are silent. Those
+    /// that compute still are to be spared first.
+    #[must_use]
+    pub fn suspects(&self, now: Instant) -> Vec<ChildId> {
+        let children = self.streams.values().map(|stream| &stream.child);
+        let silent = children.filter(|child| child.hangs_at().is_some_and(|at| now >= at));
+        silent.map(|child| child.id).collect()
+    }
+
+    /// A suspect computes still: it gets a little more time, though not for ever.
+    pub fn spare(&mut self, child: ChildId, now: Instant) {
+        if let Some((_, stream)) = self.stream_of(child) {
+            stream.child.spare(now);
+        }
+    }
+
     /// Does what has come due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let hanging: Vec<PublisherId> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| stream.child.hangs_at().is_some_and(|at| now >= at))
-            .map(|(publisher, _)| *publisher)
-            .collect();
-        for publisher in hanging {
-            self.restart(publisher, "it takes frames and gives none", now);
+        for child in self.suspects(now) {
+            if let Some(publisher) = self.children.get(&child).copied() {
+                self.restart(publisher, "it takes frames and gives none", now);
+            }
         }
     }
 
@@ -358,10 +370,11 @@ impl VideoTranscoder {
         let Some(stream) = self.streams.get_mut(&publisher) else {
             return;
         };
-        if stream.config == *config {
+        let same = is_same_stream(&stream.config, config);
+        stream.config = Arc::clone(config);
+        if same {
             return;
         }
-        stream.config = Arc::clone(config);
         stream.size = size_of_record(config);
         self.replace(publisher, false);
     }
@@ -459,6 +472,16 @@ impl VideoTranscoder {
             self.outputs.push_back(VideoOutput::Kill { child, failed });
         }
     }
+}
+
+/// Whether a child for the one configuration decodes frames of the other: a frame rate that is
+/// known better now is no reason to begin anew.
+fn is_same_stream(old: &VideoConfig, new: &VideoConfig) -> bool {
+    let better_known = VideoConfig {
+        frames_per_1000_s: new.frames_per_1000_s,
+        ..old.clone()
+    };
+    better_known == *new
 }
 
 /// Whether ffmpeg said that it does not know the encoder.

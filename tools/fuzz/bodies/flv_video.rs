@@ -94,6 +94,7 @@ impl Seen {
                 let line = warning.to_string();
                 assert!(!line.is_empty() && !line.contains(char::is_control));
             }
+            IngestOutput::Verdict(_) => {}
         }
     }
 

@@ -26,7 +26,7 @@ fn elements(bytes: &[u8], mut at: usize, end: usize) -> Vec<Element> {
             found.push((id, None));
             continue;
         }
-        let content = at..at + size as usize;
+        let content = at..at + usize::try_from(size).unwrap();
         assert!(content.end <= end, "0x{id:x} goes past its parent");
         at = content.end;
         found.push((id, Some(content)));

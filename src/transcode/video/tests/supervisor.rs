@@ -281,6 +281,30 @@ fn a_child_has_longer_for_its_first_frame() {
 }
 
 #[test]
+fn a_silent_child_that_computes_is_spared_but_not_for_ever() {
+    let mut world = World::open(VideoSettings::default());
+    world.run(40);
+    world.write();
+    let since = world.now;
+    while world.restarts() == 0 {
+        world.frame_number(world.next, false);
+        world.next += 1;
+        world.read();
+        world.now += FRAME;
+        for child in world.transcoder.suspects(world.now) {
+            world.transcoder.spare(child, world.now);
+        }
+        world.pass(Duration::ZERO);
+    }
+    let silent = world.now - since;
+    let expected = Duration::from_secs(5);
+    assert!(
+        (expected..expected + 2 * FRAME).contains(&silent),
+        "{silent:?}"
+    );
+}
+
+#[test]
 fn a_publisher_s_pause_is_no_hang() {
     let mut world = World::open(VideoSettings::default());
     world.run(40);
@@ -453,8 +477,10 @@ fn another_configuration_gets_another_child() {
         publisher: PUBLISHER,
         config: Arc::new(config.clone()),
     };
-    world.send(configure(&config(VideoCodec::Avc)));
-    assert!(world.killed.is_empty(), "nothing changed");
+    let mut better_known = config(VideoCodec::Avc);
+    better_known.frames_per_1000_s = Some(29_970);
+    world.send(configure(&better_known));
+    assert!(world.killed.is_empty(), "nothing that matters changed");
     world.send(configure(&other));
     assert_eq!(world.killed, [before]);
     assert_eq!(
