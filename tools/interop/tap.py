@@ -102,8 +102,8 @@ class Tap:
 
         try:
             await asyncio.gather(_copy(reader, up_writer, note), _copy(up_reader, writer))
-        except OSError:
-            pass  # one side is gone: so is the other
+        except (OSError, asyncio.CancelledError):
+            pass  # one side is gone, or the test is over
         finally:
             writer.close()
             up_writer.close()
