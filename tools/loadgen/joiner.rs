@@ -213,7 +213,8 @@ fn web_socket(
             break data.ok_or("the offer has no text")?.to_owned();
         }
     };
-    let answer = player.answer(&offer);
+    // Browsers begin DTLS where an offer leaves the choice to them (RFC 8842 §5.3); str0m does not.
+    let answer = player.answer(&offer.replace("a=setup:actpass", "a=setup:passive"));
     let answer = serde_json::json!({ "type": "answer", "data": answer });
     signalling.send(Message::text(answer.to_string()))?;
     let answered = now();

@@ -47,6 +47,11 @@ impl Window {
         millis(self.to - self.from) / 1_000.0
     }
 
+    /// RTP packets that the server counted; none without its metrics.
+    fn packets(&self) -> Option<f64> {
+        self.counted("rtmpeer_rtp_packets_total")
+    }
+
     fn counted(&self, name: &str) -> Option<f64> {
         Some(self.counters_end.get(name)? - self.counters_begin.get(name).unwrap_or(&0.0))
     }
@@ -190,8 +195,7 @@ impl Report {
         let per_viewer = whole_f64(pictures.packets) / looked_at / seconds;
         let cpu = Usage::between(&window.begin, &window.end);
         let counted = |name| window.counted(name).unwrap_or(0.0);
-        let sent = window.counted("rtmpeer_rtp_packets_total");
-        let sent = sent.unwrap_or(per_viewer * watching * seconds);
+        let sent = window.packets().unwrap_or(per_viewer * watching * seconds);
         let since = |pick| spread_since(&seen, pick);
         let count = |which: fn(&ViewerSeen) -> bool| seen.iter().filter(|v| which(v)).count();
         let percent = |(name, cpu): (&String, &f64)| (name.clone(), 100.0 * cpu / seconds);
