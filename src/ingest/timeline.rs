@@ -43,7 +43,7 @@ const AUDIO_OVERLAP_MAX: MediaTime = MediaTime::from_millis(20);
 /// either way.
 ///
 /// Both tracks together are kept at the server's clock: slowly against the drift of the encoder's
-/// ([`drift`]), at once after a stall ([`pace`]). [`Timeline::resume_at`] keeps back a publish
+/// (`drift`), at once after a stall (`pace`). [`Timeline::resume_at`] keeps back a publish
 /// that comes faster than it plays.
 #[derive(Debug, Clone)]
 pub struct Timeline {
