@@ -24,6 +24,9 @@ pub const HANDSHAKE_TURN: Duration = Duration::from_millis(8);
 pub const HANDSHAKE_SHARES_MAX: usize = 16;
 /// Datagrams of DTLS that wait for a turn: two of each of a thousand viewers, of at most 1.5 KiB.
 pub const HANDSHAKE_DATAGRAMS_WAITING_MAX: usize = 2_048;
+/// Viewers that catch up (after a join) served in one turn of a core's loop, each with about ten
+/// packets: some 2 ms, after which those who watch are looked after again.
+pub const BURSTS_PER_TURN: usize = 128;
 /// A turn of a core's loop longer than this is counted and logged.
 pub const TURN_MAX: Duration = Duration::from_millis(20);
 /// Time that open sessions get to close politely when the server stops.

@@ -14,6 +14,7 @@ mod rooms;
 mod safe_video;
 mod takeover;
 mod transcoding;
+mod turns;
 mod viewer_table;
 mod viewers;
 
@@ -38,6 +39,7 @@ use crate::webrtc::{ViewerError, ViewerFactory};
 use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
+use turns::Turns;
 use viewer_table::{Slot, ViewerTable};
 
 /// When nothing waits for anything: wake this often all the same, to show the watchdog life.
@@ -133,7 +135,7 @@ pub struct Engine {
     viewers: ViewerTable,
     deadlines: Deadlines<Timer>,
     dirty_publishers: VecDeque<PublisherId>,
-    dirty_viewers: VecDeque<Slot>,
+    turns: Turns,
     outputs: VecDeque<EngineOutput>,
     batch: SendBatch,
     /// When the oldest live picture in the batch was received.
@@ -169,7 +171,7 @@ impl Engine {
             viewers: ViewerTable::default(),
             deadlines: Deadlines::default(),
             dirty_publishers: VecDeque::new(),
-            dirty_viewers: VecDeque::new(),
+            turns: Turns::default(),
             outputs: VecDeque::new(),
             batch: SendBatch::default(),
             batch_oldest: None,
@@ -294,6 +296,7 @@ impl Engine {
 
     /// Does what has come due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.turns.begin();
         while let Some(timer) = self.deadlines.pop_due(now) {
             match timer {
                 Timer::Publisher(publisher) => self.publisher_timeout(publisher, now),
@@ -318,7 +321,7 @@ impl Engine {
             if self.batch.is_full() {
                 return EngineOutput::Datagrams;
             }
-            if let Some(viewer) = self.dirty_viewers.pop_front() {
+            if let Some(viewer) = self.turns.pop() {
                 self.serve_viewer(viewer, now);
                 continue;
             }
@@ -328,6 +331,9 @@ impl Engine {
             if self.drained() {
                 self.drained_told = true;
                 return EngineOutput::Control(ControlMsg::Drained { core: self.core });
+            }
+            if self.turns.is_waiting() {
+                return EngineOutput::Timeout(now);
             }
             return EngineOutput::Timeout(self.deadlines.next().unwrap_or(now + IDLE_WAKE));
         }

@@ -93,7 +93,7 @@ impl Engine {
         }
         for slot in state.viewers_in_turn() {
             if let Some(viewer) = self.viewers.at_mut(slot) {
-                viewer.mark_media(&mut self.dirty_viewers);
+                viewer.mark_media(&mut self.turns);
             }
         }
         self.feed_links(room);

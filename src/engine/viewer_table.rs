@@ -11,6 +11,13 @@ use crate::ids::ViewerId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot(usize);
 
+#[cfg(test)]
+impl Slot {
+    pub(super) fn of(number: usize) -> Self {
+        Self(number)
+    }
+}
+
 /// The viewers.
 #[derive(Debug, Default)]
 pub(super) struct ViewerTable {

@@ -1,11 +1,11 @@
 //! Viewers of this core: their peer connection, and what they get of their room.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::guard::guarded;
+use super::turns::Turns;
 use super::{Engine, Slot, Timer};
 use crate::ids::{RoomId, RoomName, ViewerId};
 use crate::media::frame::{FrameSet, Rendition, TrackKind};
@@ -51,16 +51,16 @@ impl ViewerState {
     }
 
     /// Puts it into the queue of those to serve, once: something was done to its session.
-    pub(super) fn mark(&mut self, queue: &mut VecDeque<Slot>) {
+    pub(super) fn mark(&mut self, turns: &mut Turns) {
         self.session_due = true;
-        self.mark_media(queue);
+        self.mark_media(turns);
     }
 
     /// Puts it into the queue of those to serve, once: there is a frame.
-    pub(super) fn mark_media(&mut self, queue: &mut VecDeque<Slot>) {
+    pub(super) fn mark_media(&mut self, turns: &mut Turns) {
         if !self.queued {
             self.queued = true;
-            queue.push_back(self.slot);
+            turns.push(self.slot, self.viewer.catches_up());
         }
     }
 }
@@ -120,7 +120,7 @@ impl Engine {
         });
         self.room_entry(join.room).viewers.insert(id, slot);
         if let Some(state) = self.viewers.at_mut(slot) {
-            state.mark(&mut self.dirty_viewers);
+            state.mark(&mut self.turns);
         }
         if let Some(publisher) = publisher {
             self.update_transcoding(publisher);
@@ -141,7 +141,7 @@ impl Engine {
             return;
         };
         room.room.rebind(&mut state.cursor, rendition);
-        state.mark(&mut self.dirty_viewers);
+        state.mark(&mut self.turns);
         if let Some(publisher) = room.publisher {
             self.update_transcoding(publisher);
         }
@@ -259,7 +259,7 @@ impl Engine {
         if let Some(state) = self.viewers.at_mut(slot) {
             count_sent(&self.counters, state);
             if state.session_due {
-                state.mark_media(&mut self.dirty_viewers);
+                state.mark_media(&mut self.turns);
             }
         }
     }
@@ -282,7 +282,7 @@ impl Engine {
         let live_edge = room.room.live_edge(&state.cursor);
         loop {
             if self.batch.is_full() {
-                state.mark_media(&mut self.dirty_viewers);
+                state.mark_media(&mut self.turns);
                 return;
             }
             let frame = match state.pending.take() {
@@ -343,7 +343,7 @@ impl Engine {
                 if let Some(room) = self.rooms.get(&state.room) {
                     room.room.rejoin(&mut state.cursor);
                 }
-                state.mark(&mut self.dirty_viewers);
+                state.mark(&mut self.turns);
                 let plays_video = state.viewer.plays(TrackKind::Video);
                 self.control(ControlMsg::ViewerConnected { viewer: id });
                 if !plays_video {
@@ -360,13 +360,13 @@ impl Engine {
                 if let Some(room) = self.rooms.get(&state.room) {
                     room.room.rejoin(&mut state.cursor);
                 }
-                state.mark(&mut self.dirty_viewers);
+                state.mark(&mut self.turns);
             }
             ViewerEvent::KeyframeWanted => {
                 // It goes on at the newest cached one, at once; a transcoder makes a new one.
                 state.cursor.await_key();
                 state.pending = None;
-                state.mark(&mut self.dirty_viewers);
+                state.mark(&mut self.turns);
                 let room = state.room;
                 self.keyframe_wanted(room, now);
             }
@@ -414,7 +414,7 @@ impl Engine {
             return None;
         };
         if let Some(state) = self.viewers.get_mut(id) {
-            state.mark(&mut self.dirty_viewers);
+            state.mark(&mut self.turns);
         }
         Some(result)
     }

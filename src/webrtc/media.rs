@@ -125,6 +125,11 @@ impl Media {
         self.stats
     }
 
+    /// Whether a burst of the room's memory is under way.
+    pub(super) fn catches_up(&self) -> bool {
+        matches!(self.catching, Catching::Burst { .. })
+    }
+
     pub(super) fn begin_burst(&mut self, first: &FrameSet, newest: &FrameSet) {
         if let Some(video) = &mut self.video {
             video.begin_burst(first, newest);

@@ -348,6 +348,12 @@ impl Viewer {
         matches!(self.phase, Phase::Connected)
     }
 
+    /// Whether it is sent a room's memory, and not yet at the live edge.
+    #[must_use]
+    pub fn catches_up(&self) -> bool {
+        self.media.catches_up()
+    }
+
     /// Tells that the frames up to `newest` are from the room's memory, and follow faster than
     /// they were made. The first frame after this call should be a keyframe.
     pub fn begin_burst(&mut self, first: &FrameSet, newest: &FrameSet) {
