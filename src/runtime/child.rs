@@ -386,7 +386,11 @@ mod tests {
     #[test]
     fn a_child_that_wants_too_much_memory_does_not_get_it() {
         let poll = Poll::new().unwrap();
-        let mut child = start(poll.registry(), "dd if=/dev/zero of=/dev/null bs=5G count=1").unwrap();
+        let mut child = start(
+            poll.registry(),
+            "dd if=/dev/zero of=/dev/null bs=5G count=1",
+        )
+        .unwrap();
         wait_for(|| child.ended().is_some());
         child.listen();
         assert!(child.said().contains("memory"), "{}", child.said());

@@ -86,8 +86,8 @@ pub(super) fn output_bit_rate(
     bit_rate: Option<u32>,
 ) -> u32 {
     let percent: u64 = match config.codec {
-        VideoCodec::Hevc | VideoCodec::Vp9 => 150,
-        VideoCodec::Av1 => 170,
+        VideoCodec::Hevc | VideoCodec::Vp9 => 200,
+        VideoCodec::Av1 => 300,
         VideoCodec::Avc
         | VideoCodec::Vp8
         | VideoCodec::SorensonH263

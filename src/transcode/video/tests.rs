@@ -144,7 +144,7 @@ fn the_bitrate_follows_the_input_up_to_the_cap() {
     };
     let of = |codec, bit_rate| command::output_bit_rate(&settings, &config(codec), bit_rate);
     assert_eq!(of(VideoCodec::Avc, Some(2_000_000)), 2_000_000);
-    assert_eq!(of(VideoCodec::Hevc, Some(2_000_000)), 3_000_000);
+    assert_eq!(of(VideoCodec::Hevc, Some(1_500_000)), 3_000_000);
     assert_eq!(of(VideoCodec::Avc, Some(u32::MAX)), 4_000_000);
     assert_eq!(of(VideoCodec::Avc, Some(0)), 200_000);
     // 720p30 of which nothing is known but that.
