@@ -108,7 +108,7 @@ VIDEO = [
         "HEVC Main 10", "-c:v libx265 -preset superfast -g 60 -x265-params log-level=error",
         pixels="yuv420p10le", transcoded=True, legacy=False,
     ),
-    Clip("AV1", "-c:v libsvtav1 -preset 10 -g 60", transcoded=True, legacy=False),
+    Clip("AV1", "-c:v libsvtav1 -preset 10 -g 60", transcoded=True, legacy=False, small=True),
     Clip(
         "AV1 10-bit", "-c:v libsvtav1 -preset 10 -g 60", pixels="yuv420p10le", transcoded=True,
         legacy=False,

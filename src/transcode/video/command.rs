@@ -13,7 +13,7 @@ const BITRATE_MIN: u32 = 200_000;
 /// 720p30.
 const MILLIBITS_PER_PIXEL: u64 = 90;
 /// Frames in 1,000 s where nothing tells how many.
-const FRAME_RATE_UNKNOWN: u32 = 30_000;
+pub(super) const FRAME_RATE_UNKNOWN: u32 = 30_000;
 /// Frames from one keyframe to the next that the encoder makes by itself: never, in practice.
 const KEYFRAMES_NEVER: u32 = 600;
 /// Widest picture that is made of one with a pixel shape, in pixels: what H.264 level 5.1 allows.

@@ -8,6 +8,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::command::FRAME_RATE_UNKNOWN;
 use crate::limits::VIDEO_RECORD_BYTES_MAX;
 use crate::media::codec::{VideoCodec, VideoConfig};
 
@@ -37,6 +38,7 @@ mod id {
     pub(super) const TRACK_UID: u32 = 0x73c5;
     pub(super) const TRACK_TYPE: u32 = 0x83;
     pub(super) const FLAG_LACING: u32 = 0x9c;
+    pub(super) const DEFAULT_DURATION: u32 = 0x0023_e383;
     pub(super) const CODEC_ID: u32 = 0x86;
     pub(super) const CODEC_PRIVATE: u32 = 0x63a2;
     pub(super) const VIDEO: u32 = 0xe0;
@@ -104,6 +106,8 @@ struct Header {
     private: Bytes,
     size: (u32, u32),
     sample_aspect_ratio: Option<(u32, u32)>,
+    /// Of one frame, about.
+    frame_nanos: u64,
 }
 
 impl MatroskaWriter {
@@ -133,6 +137,7 @@ impl MatroskaWriter {
                 private,
                 size: config.size.unwrap_or(SIZE_UNKNOWN),
                 sample_aspect_ratio: config.sample_aspect_ratio,
+                frame_nanos: frame_nanos(config),
             }),
             cluster: None,
         }
@@ -184,6 +189,13 @@ impl MatroskaWriter {
     }
 }
 
+/// How long a frame of a stream lasts, about.
+fn frame_nanos(config: &VideoConfig) -> u64 {
+    const NANOS_OF_1000_S: u64 = 1_000_000_000_000;
+    let frames = config.frames_per_1000_s.unwrap_or(FRAME_RATE_UNKNOWN);
+    NANOS_OF_1000_S / u64::from(frames.max(1))
+}
+
 impl Header {
     fn write(&self, out: &mut BytesMut) {
         master(out, id::EBML, |out| {
@@ -213,6 +225,11 @@ impl Header {
         number(out, id::TRACK_UID, 1);
         number(out, id::TRACK_TYPE, VIDEO_TRACK);
         number(out, id::FLAG_LACING, 0);
+        // Where neither codec nor container tells the rate, ffmpeg takes the clock's for it, and the
+        // encoder gives each frame a 300th of its bits. H.264 and H.265 tell it themselves.
+        if !matches!(self.codec, VideoCodec::Avc | VideoCodec::Hevc) {
+            number(out, id::DEFAULT_DURATION, self.frame_nanos);
+        }
         let (codec_id, four_cc) = codec_id(self.codec);
         bytes(out, id::CODEC_ID, codec_id.as_bytes());
         match four_cc {
