@@ -18,6 +18,10 @@ pub const MESSAGES_PER_TURN: usize = 512;
 pub const JOINS_PER_TURN: usize = 4;
 /// Datagrams of DTLS handled in one turn of a core's loop: each costs up to 0.4 ms.
 pub const HANDSHAKE_DATAGRAMS_PER_TURN: usize = 8;
+/// A turn whose media took so long allows the work of joining once more: half of that time.
+pub const HANDSHAKE_TURN: Duration = Duration::from_millis(8);
+/// The budgets above, at most so often in one turn: some 70 ms.
+pub const HANDSHAKE_SHARES_MAX: usize = 16;
 /// Datagrams of DTLS that wait for a turn: two of each of a thousand viewers, of at most 1.5 KiB.
 pub const HANDSHAKE_DATAGRAMS_WAITING_MAX: usize = 2_048;
 /// A turn of a core's loop longer than this is counted and logged.

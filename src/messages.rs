@@ -391,7 +391,7 @@ pub enum TranscodeReply {
 /// Core to the video transcoders.
 #[derive(Debug, Clone)]
 pub enum VideoMsg {
-    /// Somebody needs a stream's [`Rendition::Safe`](crate::media::frame::Rendition::Safe);
+    /// Somebody needs a stream's [safe rendition](crate::media::frame::Rendition::Safe);
     /// everything else about it follows on the same queue, its cached frames first.
     Open {
         /// Where the frames go back to.

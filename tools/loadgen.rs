@@ -114,10 +114,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     pause(IDLE_SPAN);
     let idle = server.usage()?;
 
-    let mut clip = frames::Clip::new(options.bitrate)?;
-    if options.no_sound {
-        clip.sounds.clear();
-    }
+    let clip = clip(options)?;
     let publish = |server: &ServerProcess| Publishers::start(server.rtmp, options.rooms, &clip);
     let early = if options.join_first {
         None
@@ -132,10 +129,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     let viewers = Viewers::start(options)?;
     let watching = Wave::watching(options);
     let joined = joiner::join_all(options, server.http, &viewers, &watching)?;
-    let deadline = now() + CONNECT_PATIENCE;
-    while viewers.connected() + viewers.failed() < joined && now() < deadline {
-        pause(Duration::from_millis(20));
-    }
+    wait_connected(&viewers, joined);
     let after_joins = server.usage()?;
     let publishers = match early {
         Some(publishers) => publishers,
@@ -184,6 +178,23 @@ fn run(options: &Options) -> Result<(), Failure> {
         std::fs::write(path, report.json()?)?;
     }
     Ok(())
+}
+
+/// What is published.
+fn clip(options: &Options) -> Result<frames::Clip, Failure> {
+    let mut clip = frames::Clip::new(options.bitrate)?;
+    if options.no_sound {
+        clip.sounds.clear();
+    }
+    Ok(clip)
+}
+
+/// Waits for those who joined, for a while.
+fn wait_connected(viewers: &Viewers, joined: usize) {
+    let deadline = now() + CONNECT_PATIENCE;
+    while viewers.connected() + viewers.failed() < joined && now() < deadline {
+        pause(Duration::from_millis(20));
+    }
 }
 
 /// Lets the time pass that is measured; meanwhile the storm joins.

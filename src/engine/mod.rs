@@ -25,12 +25,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
+pub use crate::media::codec::VideoMode;
 use crate::media::time::Timebase;
 use crate::messages::{
     ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, VideoMsg, ViewerEnd,
 };
 use crate::metrics::CoreCounters;
-pub use crate::transcode::video::VideoMode;
 pub use crate::webrtc::Certificate;
 pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};

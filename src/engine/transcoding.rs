@@ -8,10 +8,9 @@ use super::safe_video::Updated;
 use super::{Engine, EngineOutput, Timer};
 use crate::ids::{PublisherId, RoomId};
 use crate::limits::TRANSCODE_KEYFRAME_INTERVAL;
-use crate::media::codec::{CodedFrame, TranscodeReason, VideoConfig};
+use crate::media::codec::{CodedFrame, TranscodeReason, VideoConfig, VideoMode};
 use crate::media::frame::{Rendition, StreamInfo, VideoFrame};
 use crate::messages::{ControlMsg, VideoMsg, VideoReply};
-use crate::transcode::video::VideoMode;
 
 /// Whether published frames are for every viewer. In [`VideoMode::Never`] H.264 goes out as it is
 /// published, whatever it is.

@@ -334,6 +334,8 @@ impl Ingest {
         now: Instant,
     ) -> MediaTime {
         const NANOSECONDS_PER_MICROSECOND: u32 = 1_000;
+        let reordered = self.info.reordering || self.info.transcode.is_some();
+        self.timeline.set_reordering(reordered);
         let mapped = self.timeline.map(track, timestamp_ms, now);
         self.late = mapped.late;
         if mapped.jumped {

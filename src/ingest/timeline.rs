@@ -43,7 +43,7 @@ const AUDIO_OVERLAP_MAX: MediaTime = MediaTime::from_millis(20);
 /// either way.
 ///
 /// Both tracks together are kept at the server's clock: slowly against the drift of the encoder's
-/// ([`drift`]), at once after a stall ([`pace`]). [`Timeline::resume_at`] keeps back a publish
+/// (`drift`), at once after a stall (`pace`). [`Timeline::resume_at`] keeps back a publish
 /// that comes faster than it plays.
 #[derive(Debug, Clone)]
 pub struct Timeline {
@@ -163,7 +163,7 @@ impl Timeline {
             }
             (Some(own), TrackKind::Audio) => {
                 let overlaps = position.plus(AUDIO_OVERLAP_MAX) < own.mapped;
-                let late = overlaps || self.pace.is_skipping(now);
+                let late = overlaps || (self.pace.is_behind() && is_burst(&own, timestamp, now));
                 (position.max(own.mapped), late)
             }
         };
@@ -190,6 +190,12 @@ impl Timeline {
     #[must_use]
     pub fn resume_at(&self, now: Instant) -> Option<Instant> {
         self.pace.resume_at(now)
+    }
+
+    /// Says whether pictures are shown in another order than they are sent: their times are then
+    /// never pressed together.
+    pub fn set_reordering(&mut self, reordering: bool) {
+        self.pace.keep_order(reordering);
     }
 
     /// How many messages came too far ahead of the clock.
@@ -277,6 +283,12 @@ impl Timeline {
             generation: self.generations,
         }
     }
+}
+
+/// Whether a message came in less than half the time that it is later than the last.
+fn is_burst(own: &TrackClock, timestamp: u32, now: Instant) -> bool {
+    let took = elapsed(own.arrival, now).as_millis();
+    took.saturating_mul(2) < own.distance_ms(timestamp)
 }
 
 fn is_stuck(own: &TrackClock, timestamp: u32, now: Instant) -> bool {

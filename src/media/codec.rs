@@ -157,3 +157,15 @@ pub enum AudioConfig {
         rate: u32,
     },
 }
+
+/// When video is transcoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VideoMode {
+    /// What browsers cannot decode, while somebody watches it.
+    #[default]
+    Auto,
+    /// Nothing: what browsers cannot decode is reported instead.
+    Never,
+    /// Everything that is watched.
+    Always,
+}

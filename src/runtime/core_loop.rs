@@ -158,6 +158,7 @@ impl CoreLoop {
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut deadline = clock::now();
+        let mut media_took = Duration::ZERO;
         loop {
             let timeout = self.timeout(deadline);
             if let Err(error) = self.io.poll.poll(&mut events, Some(timeout))
@@ -171,13 +172,14 @@ impl CoreLoop {
             for event in &events {
                 self.note(event.token(), event.is_readable(), now);
             }
-            self.handshakes.begin_turn();
+            self.handshakes.begin_turn(media_took);
             if !self.take_mail(now) {
                 return;
             }
             self.read_sockets(now);
             self.io.engine.handle_timeout(now);
             deadline = self.drain(now);
+            media_took = clock::now().saturating_duration_since(now);
             if self.handshakes.wait() {
                 // After the media, which does not wait for them.
                 self.shake_hands(now);

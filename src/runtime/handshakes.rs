@@ -2,14 +2,17 @@
 //!
 //! A flight of DTLS costs up to 0.4 ms (RFC 6347 §4.2: signatures and key exchange), a thousand
 //! times a packet. So DTLS waits here until the turn's media has left, and then a few datagrams
-//! have their turn; offers are taken from the mailbox a few a turn.
+//! have their turn; offers are taken from the mailbox a few a turn. A turn that was long because
+//! of its media allows more, so that joining keeps a third of an overloaded core and comes to an end.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::core_loop::CoreMail;
 use crate::limits::{
-    HANDSHAKE_DATAGRAMS_PER_TURN, HANDSHAKE_DATAGRAMS_WAITING_MAX, JOINS_PER_TURN,
+    HANDSHAKE_DATAGRAMS_PER_TURN, HANDSHAKE_DATAGRAMS_WAITING_MAX, HANDSHAKE_SHARES_MAX,
+    HANDSHAKE_TURN, JOINS_PER_TURN,
 };
 use crate::messages::CoreMsg;
 
@@ -25,10 +28,13 @@ pub(super) struct Handshakes {
 }
 
 impl Handshakes {
-    /// A new turn has a new budget.
-    pub(super) fn begin_turn(&mut self) {
-        self.joins_left = JOINS_PER_TURN;
-        self.datagrams_left = HANDSHAKE_DATAGRAMS_PER_TURN;
+    /// A new turn has a new budget; `before` is what the last one took up to its handshakes.
+    pub(super) fn begin_turn(&mut self, before: Duration) {
+        let shares = before.as_nanos() / HANDSHAKE_TURN.as_nanos().max(1);
+        let shares = usize::try_from(shares).unwrap_or(usize::MAX);
+        let shares = shares.saturating_add(1).min(HANDSHAKE_SHARES_MAX);
+        self.joins_left = JOINS_PER_TURN * shares;
+        self.datagrams_left = HANDSHAKE_DATAGRAMS_PER_TURN * shares;
     }
 
     /// Whether mail may still be taken in this turn.
@@ -99,7 +105,7 @@ mod tests {
         }
         let mut order = Vec::new();
         for left in [2, 0] {
-            handshakes.begin_turn();
+            handshakes.begin_turn(Duration::ZERO);
             while let Some((_, _, datagram)) = handshakes.next() {
                 order.push(datagram[1]);
             }
@@ -128,9 +134,19 @@ mod tests {
     }
 
     #[test]
+    fn long_turns_do_not_starve_those_who_join() {
+        let mut handshakes = Handshakes::default();
+        handshakes.begin_turn(HANDSHAKE_TURN * 3);
+        assert_eq!(handshakes.joins_left, 4 * JOINS_PER_TURN);
+        assert_eq!(handshakes.datagrams_left, 4 * HANDSHAKE_DATAGRAMS_PER_TURN);
+        handshakes.begin_turn(Duration::MAX);
+        assert_eq!(handshakes.joins_left, HANDSHAKE_SHARES_MAX * JOINS_PER_TURN);
+    }
+
+    #[test]
     fn joins_end_the_mail_of_a_turn() {
         let mut handshakes = Handshakes::default();
-        handshakes.begin_turn();
+        handshakes.begin_turn(Duration::ZERO);
         let join = CoreMail::Message(CoreMsg::ViewerAnswer {
             viewer: crate::ids::ViewerId(1),
             sdp: String::new(),

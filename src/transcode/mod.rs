@@ -12,6 +12,7 @@
 mod audio;
 mod decoder;
 mod error;
+mod exact;
 mod external;
 mod fade;
 mod opus_packet;

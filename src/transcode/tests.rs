@@ -67,6 +67,34 @@ fn he_aac_is_heard_at_its_output_rate() {
 }
 
 #[test]
+fn he_aac_that_is_not_announced_is_heard_at_its_rate_and_time() {
+    use enc::AudioObjectType::{Mpeg4HeAac, Mpeg4HeAacV2};
+    for (kind, bitrate, config) in [
+        // AAC-LC, 22.05 kHz, stereo; the same, mono.
+        (Mpeg4HeAac, 64_000, [0x13, 0x90]),
+        (Mpeg4HeAacV2, 40_000, [0x13, 0x88]),
+    ] {
+        let mut coded = Aac::encode_as(kind, bitrate, &tone(44_100, 2, 2.0), 44_100, 2);
+        coded.config = config.to_vec();
+        let (packets, stats) = Stream::from_aac(coded).transcode_and_count();
+        assert_contiguous(&packets);
+        assert_eq!(
+            (stats.gaps, stats.overlaps, stats.jumps),
+            (0, 0, 0),
+            "{kind:?}"
+        );
+        let level = level_db(Heard::of(&packets).side(1, 1.0..1.8));
+        assert!((level + 23.0).abs() < 0.7, "{kind:?}: {level} dB");
+        let clicks = clicks(44_100, 2, 3.0, &[1.5]);
+        let mut coded = Aac::encode_as(kind, bitrate, &clicks, 44_100, 2);
+        coded.config = config.to_vec();
+        let times = [coded.time_of(1.5)];
+        let heard = Heard::of(&Stream::from_aac(coded).transcode());
+        heard.assert_clicks(&times, 2_500, &format!("{kind:?}"));
+    }
+}
+
+#[test]
 fn minute_of_a_tone_has_no_click() {
     for rate in [44_100, 48_000] {
         let heard = Heard::of(&Stream::tone(rate, 2, 60.0).transcode());

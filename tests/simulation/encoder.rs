@@ -140,7 +140,9 @@ impl Stream {
         let mut made = Vec::new();
         while self.waiting.len() > REORDERED {
             let (pts, frame) = self.waiting.pop_first().unwrap();
-            if !self.past.remove(&pts) {
+            // After a stall of its publisher a picture may be due before what was shown: as of a
+            // real encoder, nothing comes of it.
+            if !self.past.remove(&pts) && self.last < Some(pts) {
                 made.push(self.make(&frame));
             }
         }

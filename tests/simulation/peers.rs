@@ -174,6 +174,7 @@ impl World {
             start: self.start,
             wall_origin: WALL_ORIGIN,
             clip: room.clip,
+            made_anew: !room.clip.in_order || self.encoder.opened > 0,
             anchor: room.live.and_then(|live| self.publishers[live].anchor),
             live: room.live.is_some(),
             room_fault: core_fault

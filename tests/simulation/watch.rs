@@ -13,9 +13,10 @@ use super::publisher::Anchor;
 pub const SETTLE: Duration = Duration::from_secs(5);
 /// Picture and sound may be so far apart.
 const SKEW_MAX: Duration = Duration::from_millis(80);
-/// Sound comes so much later than the picture it belongs to: the AAC decoder's delay, and half of
-/// an Opus packet and of an access unit, of which the first must be full and the second be there.
-const SOUND_LATENESS_MICROS: i64 = 45_000;
+/// Sound comes so much later than the picture it belongs to: what of the AAC decoder's delay is to
+/// be waited for, and half of an Opus packet and of an access unit, of which the first must be full
+/// and the second be there.
+const SOUND_LATENESS_MICROS: i64 = 38_000;
 /// A picture's capture time may be said so wrongly: clip timestamps are whole milliseconds.
 const CAPTURE_ERROR_MAX_MICROS: i64 = 3_000;
 /// A viewer on a good way waits at most so long for the next frame.
@@ -40,6 +41,8 @@ pub struct Scene {
     pub wall_origin: Duration,
     /// What is played in the room.
     pub clip: &'static Clip,
+    /// Whether an encoder makes its pictures anew.
+    pub made_anew: bool,
     /// The publish's first message, if one goes on.
     pub anchor: Option<Anchor>,
     /// Whether somebody publishes.
@@ -330,7 +333,7 @@ impl Watch {
         let [pictures, sounds] = &self.lateness;
         if let (Some(pictures), Some(sounds)) = (median(pictures), median(sounds)) {
             // A picture that is made anew comes later than it is due.
-            if scene.clip.in_order {
+            if !scene.made_anew {
                 let skew =
                     Duration::from_micros((pictures + SOUND_LATENESS_MICROS).abs_diff(sounds));
                 assert!(

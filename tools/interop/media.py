@@ -44,7 +44,7 @@ class Clip:
     debian_only: bool = False
     # In the matrix that always runs.
     small: bool = False
-    # Audio made by examples/he_aac.rs instead of ffmpeg: its object type.
+    # Audio made by tools/interop/he_aac.rs instead of ffmpeg: its object type.
     he_aac: str | None = None
 
     def publishers(self):

@@ -2,10 +2,10 @@
 //! to the server's offer.
 
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, bounded};
 use rtmpeer::runtime::now;
 use tungstenite::{Message, WebSocket};
 
@@ -22,7 +22,6 @@ use crate::{Failure, http, pause};
 const JOINS_PER_THREAD: f64 = 25.0;
 const THREADS_MAX: f64 = 64.0;
 const CREATED: u16 = 201;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Viewers that join one after the other.
 pub(crate) struct Wave {
@@ -30,7 +29,7 @@ pub(crate) struct Wave {
     count: usize,
     rate: f64,
     /// Those of a storm, whose own work is done before it begins.
-    prepared: Mutex<Vec<Prepared>>,
+    prepared: Receiver<Prepared>,
 }
 
 /// A player with its offer made.
@@ -48,22 +47,24 @@ impl Wave {
             first: 0,
             count: options.viewers,
             rate: options.join_rate,
-            prepared: Mutex::default(),
+            prepared: crossbeam_channel::never(),
         }
     }
 
     /// Those who join while the others watch.
     pub(crate) fn storm(options: &Options) -> Result<Self, Failure> {
         let crypto = ClientCrypto::new()?;
-        let prepared: Result<Vec<_>, _> = match options.signalling {
-            Signalling::Whep => (0..options.storm).map(|_| prepare(&crypto)).collect(),
-            Signalling::Ws => Ok(Vec::new()),
-        };
+        let (to_wave, prepared) = bounded(options.storm.max(1));
+        if options.signalling == Signalling::Whep {
+            for _ in 0..options.storm {
+                to_wave.send(prepare(&crypto)?)?;
+            }
+        }
         Ok(Self {
             first: options.viewers,
             count: options.storm,
             rate: options.storm_rate,
-            prepared: Mutex::new(prepared?),
+            prepared,
         })
     }
 
@@ -94,7 +95,7 @@ pub(crate) fn join_all(
             }
             let due = Duration::from_secs_f64(whole_f64(turn) / wave.rate);
             pause((began + due).saturating_duration_since(now()));
-            let prepared = wave.prepared.lock().ok().and_then(|mut all| all.pop());
+            let prepared = wave.prepared.try_recv().ok();
             let index = wave.first + turn;
             let joined_now = match options.signalling {
                 Signalling::Whep => whep(options, server, index, &crypto, prepared),
@@ -179,7 +180,7 @@ fn whep(
     } = prepared;
     let posted = now();
     let path = format!("/{}/whep", room_name(options.room(index)));
-    let (status, answer) = http::request(server, "POST", &path, &offer)?;
+    let (status, answer) = http::request(server, index, "POST", &path, &offer)?;
     let answered = now();
     if status != CREATED {
         return Err(format!("{status} {answer}").into());
@@ -198,9 +199,7 @@ fn web_socket(
 ) -> Result<Newcomer, Failure> {
     let (mut player, socket, keys) = player(crypto)?;
     let posted = now();
-    let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let stream = http::connect(server, index)?;
     let room = room_name(options.room(index));
     let url = format!("ws://{server}/v1/ws?roomID={room}&clientID=load{index}&clientName=load");
     let (mut signalling, _response) = tungstenite::client(url, stream)?;
@@ -214,7 +213,8 @@ fn web_socket(
             break data.ok_or("the offer has no text")?.to_owned();
         }
     };
-    let answer = player.answer(&offer);
+    // Browsers begin DTLS where an offer leaves the choice to them (RFC 8842 §5.3); str0m does not.
+    let answer = player.answer(&offer.replace("a=setup:actpass", "a=setup:passive"));
     let answer = serde_json::json!({ "type": "answer", "data": answer });
     signalling.send(Message::text(answer.to_string()))?;
     let answered = now();

@@ -123,7 +123,7 @@ impl ServerProcess {
                 return Err(format!("the server ended at once: {status}").into());
             }
             if matches!(
-                http::request(self.http, "GET", "/v1/health", ""),
+                http::request(self.http, 0, "GET", "/v1/health", ""),
                 Ok((200, _))
             ) {
                 return Ok(());

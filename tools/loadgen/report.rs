@@ -47,6 +47,11 @@ impl Window {
         millis(self.to - self.from) / 1_000.0
     }
 
+    /// RTP packets that the server counted; none without its metrics.
+    fn packets(&self) -> Option<f64> {
+        self.counted("rtmpeer_rtp_packets_total")
+    }
+
     fn counted(&self, name: &str) -> Option<f64> {
         Some(self.counters_end.get(name)? - self.counters_begin.get(name).unwrap_or(&0.0))
     }
@@ -189,8 +194,8 @@ impl Report {
         let looked_at = whole_f64(inspected.len().max(1));
         let per_viewer = whole_f64(pictures.packets) / looked_at / seconds;
         let cpu = Usage::between(&window.begin, &window.end);
-        let counted = window.counted("rtmpeer_rtp_packets_total");
-        let sent = counted.unwrap_or(per_viewer * watching * seconds);
+        let counted = |name| window.counted(name).unwrap_or(0.0);
+        let sent = window.packets().unwrap_or(per_viewer * watching * seconds);
         let since = |pick| spread_since(&seen, pick);
         let count = |which: fn(&ViewerSeen) -> bool| seen.iter().filter(|v| which(v)).count();
         let percent = |(name, cpu): (&String, &f64)| (name.clone(), 100.0 * cpu / seconds);
@@ -198,7 +203,7 @@ impl Report {
         let all = whole_f64(pictures.packets) + wide(pictures.lost);
         let freeze_ms = FREEZE_FRAMES * 1_000.0 / wide(FRAME_RATE);
         let beyond = |limit: f64| pictures.gaps.iter().filter(|gap| **gap > limit).count();
-        Self {
+        let report = Self {
             viewers: options.viewers,
             rooms: options.rooms,
             server_cores: options.cores,
@@ -220,11 +225,6 @@ impl Report {
             relay_lost: window.relay_lost,
             receiver_reports: seen.iter().map(|viewer| viewer.reports).sum(),
             frames_with_clock: pictures.stamped,
-            storm_offered: options.storm,
-            storm_answered: storm.len(),
-            storm_connected: storm.iter().filter(|v| v.connected.is_some()).count(),
-            storm_answer_ms: spread_since(&storm, |viewer| Some(viewer.answered)),
-            storm_connected_ms: spread_since(&storm, |viewer| viewer.connected),
             loss_percent: 100.0 * wide(pictures.lost) / all.max(1.0),
             delay_ms: Spread::of(pictures.delays),
             delay_delta_frames_ms: Spread::of(pictures.delta_delays),
@@ -243,13 +243,25 @@ impl Report {
             cpu_us_per_packet: cpu.cpu_seconds() * MICROS_PER_SECOND / sent.max(1.0),
             cpu_us_per_viewer_second: cpu.cpu_seconds() * MICROS_PER_SECOND / watching / seconds,
             server_rtp_packets_per_second: sent / seconds,
-            server_send_blocked: window.counted("rtmpeer_send_blocked_total").unwrap_or(0.0),
-            server_send_errors: window.counted("rtmpeer_send_errors_total").unwrap_or(0.0),
-            server_frames_skipped: window
-                .counted("rtmpeer_frames_skipped_total")
-                .unwrap_or(0.0),
+            server_send_blocked: counted("rtmpeer_send_blocked_total"),
+            server_send_errors: counted("rtmpeer_send_errors_total"),
+            server_frames_skipped: counted("rtmpeer_frames_skipped_total"),
             resident_mib: mebibytes(window.end.resident_kib),
             resident_kib_per_viewer: (window.end.resident_kib - idle_now.resident_kib) / watching,
+            ..Self::default()
+        };
+        report.with_storm(options, &storm)
+    }
+
+    /// Adds what became of those who joined during the measurement.
+    fn with_storm(self, options: &Options, storm: &[&ViewerSeen]) -> Self {
+        Self {
+            storm_offered: options.storm,
+            storm_answered: storm.len(),
+            storm_connected: storm.iter().filter(|v| v.connected.is_some()).count(),
+            storm_answer_ms: spread_since(storm, |viewer| Some(viewer.answered)),
+            storm_connected_ms: spread_since(storm, |viewer| viewer.connected),
+            ..self
         }
     }
 

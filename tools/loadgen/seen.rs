@@ -108,7 +108,7 @@ impl TrackSeen {
         if header.marker {
             self.finish();
         }
-        (next..number).map(|number| wrapped(number)).collect()
+        (next..number).map(wrapped).collect()
     }
 
     /// Takes a packet that is a frame by itself: Opus sets the marker at talk spurts only.

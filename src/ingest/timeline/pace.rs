@@ -2,12 +2,12 @@
 //! faster than it plays must wait.
 //!
 //! - **A stall**: nothing comes for [`STALL`], then what had gathered, in a burst. Viewers have
-//!   seen a still picture all that time; to play what they missed would be to play it fast, or to
-//!   be late for good. So the first message is put where the clock is, and the rest of the burst
-//!   is pressed together there until the publish has caught up with its old place, which it then
-//!   takes again. If it never does (the encoder was stopped, its timestamps too), it stays.
+//!   seen a still picture all that time. What they missed keeps its times, which are past: its
+//!   pictures are decoded as they come, to show the last, and its sound is left out. If the publish
+//!   does not catch up (the encoder was stopped, its timestamps too), it is put where the clock is.
 //! - **A head start**: a relay sends at once what it had gathered before it connected. Up to
-//!   [`SKIP_MAX`] of that are pressed together too: the stream begins at its live edge.
+//!   [`SKIP_MAX`] of that are pressed together: the stream begins at its live edge. Not if its
+//!   pictures are reordered, since the order of their times would be lost.
 //! - **A file sent at full speed**: once that is used up, a publish that is more than
 //!   [`AHEAD_MAX`] ahead is not read on until it no longer is ([`Pace::resume_at`]). What waits is
 //!   in the publisher's hands, and the window of its connection bounds the rest.
@@ -26,6 +26,8 @@ const STALL_DELAY: MediaTime = MediaTime::from_millis(1_000);
 const CAUGHT_UP: MediaTime = MediaTime::from_millis(200);
 /// A burst is over when nothing came ahead of the clock for so long.
 const BURST: Duration = Duration::from_millis(100);
+/// Within this, a burst has brought more than half as much media.
+const CATCH_UP_SEEN: Duration = Duration::from_millis(500);
 /// After so long it will not any more.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// How far a publish may be ahead of the clock: more than encoders and relays put into one burst,
@@ -41,33 +43,34 @@ const SKIP_MAX: MediaTime = MediaTime::from_millis(3_000);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     shift: MediaTime,
-    detour: Option<Detour>,
+    backlog: Option<Backlog>,
     skip_left: MediaTime,
     last: Option<Instant>,
     /// Until when what comes is taken to belong to a burst.
     burst_until: Option<Instant>,
+    keep_order: bool,
     held_until: Option<Instant>,
     holds: u64,
 }
 
-/// The publish is away from its place since a stall.
+/// What a stall held up is still coming.
 #[derive(Debug, Clone, Copy)]
-struct Detour {
-    /// The shift that it had.
-    place: MediaTime,
-    /// How far it used to be ahead.
+struct Backlog {
+    since: Instant,
+    /// The lead of the first message after the stall, and of messages before it.
+    lead: MediaTime,
     usual: MediaTime,
-    until: Instant,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
         Self {
             shift: MediaTime::ZERO,
-            detour: None,
+            backlog: None,
             skip_left: SKIP_MAX,
             last: None,
             burst_until: None,
+            keep_order: false,
             held_until: None,
             holds: 0,
         }
@@ -93,9 +96,14 @@ impl Pace {
         self.burst_until.is_some_and(|until| now < until)
     }
 
-    /// Whether what comes `now` was held up by a stall, so that its sound is left out.
-    pub(super) fn is_skipping(&self, now: Instant) -> bool {
-        self.detour.is_some() && self.is_pressing(now)
+    /// Whether what a stall held up is still coming.
+    pub(super) fn is_behind(&self) -> bool {
+        self.backlog.is_some()
+    }
+
+    /// The order of pictures' times must not change: nothing is pressed together.
+    pub(super) fn keep_order(&mut self, keep: bool) {
+        self.keep_order = keep;
     }
 
     /// A message came `now`, `lead` before its position, which its track's last was by `usual`.
@@ -112,21 +120,18 @@ impl Pace {
             && silence.is_some_and(|silence| silence >= STALL)
             && usual.minus(lead) >= STALL_DELAY
         {
-            let place = self.detour.map_or(self.shift, |detour| detour.place);
-            self.detour = Some(Detour {
-                place,
-                usual,
-                until: now.checked_add(CATCH_UP_MAX).unwrap_or(now),
-            });
-            return self.move_by(usual.minus(lead));
+            let usual = self.backlog.map_or(usual, |backlog| backlog.usual);
+            let since = now;
+            self.backlog = Some(Backlog { since, lead, usual });
+            return None;
         }
-        if let Some(detour) = self.detour {
-            return self.catch_up(detour, lead, now);
+        if let Some(backlog) = self.backlog {
+            return self.catch_up(backlog, lead, now);
         }
         if lead <= AHEAD_MAX {
             return None;
         }
-        if lead <= self.skip_left {
+        if lead <= self.skip_left && !self.keep_order {
             self.skip_left = self.skip_left.minus(lead);
             return self.press(lead, now);
         }
@@ -136,23 +141,23 @@ impl Pace {
         None
     }
 
-    fn catch_up(&mut self, detour: Detour, lead: MediaTime, now: Instant) -> Option<MediaTime> {
-        let away = self.shift.minus(detour.place);
-        if lead.minus(away).plus(CAUGHT_UP) >= detour.usual {
-            self.detour = None;
-            return self.move_by(MediaTime::ZERO.minus(away));
-        }
-        if now >= detour.until {
-            // It may still catch up slowly: that much is to be left out then.
-            self.skip_left = self.skip_left.plus(away.max(MediaTime::ZERO));
-            self.detour = None;
+    fn catch_up(&mut self, backlog: Backlog, lead: MediaTime, now: Instant) -> Option<MediaTime> {
+        let behind = backlog.usual.minus(lead);
+        if behind <= CAUGHT_UP {
+            self.backlog = None;
             return None;
         }
-        let ahead = lead.minus(detour.usual);
-        if ahead <= CAUGHT_UP {
+        let took = now.saturating_duration_since(backlog.since);
+        let gained = lead.minus(backlog.lead).as_micros();
+        let half = i64::try_from(took.as_micros() / 2).unwrap_or(i64::MAX);
+        let catches_up = took < CATCH_UP_SEEN || gained >= half;
+        if catches_up && took < CATCH_UP_MAX {
             return None;
         }
-        self.press(ahead, now)
+        self.backlog = None;
+        // It may still catch up slowly: that much is to be left out then.
+        self.skip_left = self.skip_left.plus(behind);
+        self.move_by(behind)
     }
 
     /// Moves back by what the publish is ahead: what comes now is pressed together.

@@ -266,7 +266,7 @@ fn assert_heard(name: &str, heard: &Heard, layout: Layout) {
             );
         }
         assert!(
-            rest < -25.0,
+            rest < -22.0,
             "{name}, side {side}: {rest} dB of something else"
         );
         let natural: f64 = wanted

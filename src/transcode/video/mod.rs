@@ -20,24 +20,13 @@ mod supervisor;
 
 use std::time::Duration;
 
+pub use crate::media::codec::VideoMode;
 pub use child::ChildId;
 pub use command::arguments;
 pub use flv_reader::{FlvItem, FlvReadError, FlvReader};
 pub use frames::{FrameMaker, Source};
 pub use matroska::{BlockKind, MatroskaWriter};
 pub use supervisor::{ChildEnd, VideoOutput, VideoStats, VideoTranscoder};
-
-/// When video is transcoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum VideoMode {
-    /// What browsers cannot decode, while somebody watches it.
-    #[default]
-    Auto,
-    /// Nothing: what browsers cannot decode is reported instead.
-    Never,
-    /// Everything that is watched.
-    Always,
-}
 
 /// The H.264 encoder that ffmpeg is told to use, by ffmpeg's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

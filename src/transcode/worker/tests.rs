@@ -136,3 +136,83 @@ fn streams_are_bounded() {
         "an open stream may be opened again"
     );
 }
+
+/// An AC-3 frame by its header: 48 kHz, 192 kbit/s (TS 102 366 §5.3).
+fn ac3_unit() -> TranscodeMsg {
+    let mut frame = vec![0x0b, 0x77, 0, 0, 0x14, 0x40];
+    frame.resize(768, 0);
+    let TranscodeMsg::Unit {
+        publisher,
+        pts,
+        received,
+        ..
+    } = unit(0, &UNIT)
+    else {
+        panic!("a unit")
+    };
+    TranscodeMsg::Unit {
+        publisher,
+        pts,
+        data: frame.into(),
+        received,
+    }
+}
+
+fn ac3_worker() -> (Transcoder, ChildId) {
+    let mut worker = Transcoder::new(AudioSettings::default());
+    let open = TranscodeMsg::Open {
+        core: CORE,
+        publisher: PUBLISHER,
+        config: AudioConfig::Ac3,
+    };
+    assert_eq!(replies(&mut worker, open), (0, vec![]));
+    assert_eq!(worker.poll_child(), None, "nothing to decode yet");
+    replies(&mut worker, ac3_unit());
+    let Some(ChildAction::Start { child, .. }) = worker.poll_child() else {
+        panic!("no child is started");
+    };
+    (worker, child)
+}
+
+#[test]
+fn child_is_fed_and_read_and_ended_with_its_stream() {
+    let (mut worker, child) = ac3_worker();
+    let writes = std::iter::from_fn(|| worker.poll_child()).count();
+    assert_eq!(writes, 2, "the head and a packet");
+    let mut packets = 0;
+    worker.child_output(child, &vec![0; 1_536 * 8], &mut |_, reply| {
+        assert!(matches!(reply, TranscodeReply::Packet { .. }), "{reply:?}");
+        packets += 1;
+    });
+    assert_eq!(packets, 1);
+    worker.handle(configure(&CONFIG), &mut |_, _| {});
+    assert_eq!(worker.poll_child(), Some(ChildAction::Stop { child }));
+    assert_eq!(replies(&mut worker, unit(5, &UNIT)).1, Vec::<String>::new());
+}
+
+#[test]
+fn missing_ffmpeg_is_told_with_what_to_do() {
+    let (mut worker, child) = ac3_worker();
+    let mut told = Vec::new();
+    worker.child_ended(child, true, &mut |_, reply| told.push(reply));
+    assert!(
+        matches!(&told[..], [TranscodeReply::Unplayable { text, .. }] if text.contains("install ffmpeg")),
+        "{told:?}"
+    );
+    // It is not started for each packet.
+    while worker.poll_child().is_some() {}
+    replies(&mut worker, ac3_unit());
+    assert_eq!(worker.poll_child(), None);
+}
+
+#[test]
+fn stream_that_ends_takes_its_child_with_it() {
+    let (mut worker, child) = ac3_worker();
+    while worker.poll_child().is_some() {}
+    let close = TranscodeMsg::Close {
+        publisher: PUBLISHER,
+    };
+    replies(&mut worker, close);
+    assert_eq!(worker.poll_child(), Some(ChildAction::Stop { child }));
+    assert_eq!(worker.strays(), 0);
+}
