@@ -98,6 +98,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("str0m_aws_lc_rs", &["webrtc"]),
     ("dimpl", &["webrtc"]),
     ("aws_lc_rs", &["webrtc", "web"]),
+    ("ring", &["webrtc"]),
     ("tungstenite", &["signalling"]),
     ("httparse", &["signalling"]),
     ("serde_json", &["signalling", "control", "webhook"]),

@@ -1,13 +1,15 @@
 //! Session keys: derived once from the master key, then applied in place.
 //!
 //! RFC 3711 §4 (AES-CM, HMAC-SHA1, key derivation), RFC 7714 §8 to §11 (AES-GCM).
+//!
+//! AES-GCM is *ring*'s, the rest AWS-LC's: on a CPU with VAES and AVX2 but without AVX-512, *ring*
+//! seals a packet of 1,172 bytes in 0.54 of AWS-LC's time (`cargo bench --bench fan_out -- floor`).
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 
 use super::{
     GCM_SALT_BYTES, GCM_TAG_BYTES, KEY_BYTES_MAX, MasterKey, SALT_BYTES, SHA1_TAG_BYTES,
@@ -143,8 +145,14 @@ impl Cipher {
         match self {
             Self::Gcm { key, salt } => {
                 let nonce = gcm_nonce(salt, ssrc, index);
-                key.open_in_place_separate_tag(nonce, Aad::from(&*header), tag, payload)
-                    .map_err(forged)?;
+                key.open_in_place_separate_tag(
+                    nonce,
+                    Aad::from(&*header),
+                    received(tag)?,
+                    payload,
+                    0..,
+                )
+                .map_err(forged)?;
             }
             Self::Counter(cipher) => {
                 let expected = cipher.tag(sealed, &rollover(index).to_be_bytes());
@@ -220,8 +228,14 @@ impl Cipher {
                     .ok_or(SrtpError::Malformed)?;
                 let nonce = gcm_nonce(salt, ssrc, u64::from(index));
                 let associated = rtcp_associated(clear, word).ok_or(SrtpError::Malformed)?;
-                key.open_in_place_separate_tag(nonce, Aad::from(associated), tag, body)
-                    .map_err(forged)?;
+                key.open_in_place_separate_tag(
+                    nonce,
+                    Aad::from(associated),
+                    received(tag)?,
+                    body,
+                    0..,
+                )
+                .map_err(forged)?;
             }
             Self::Counter(cipher) => {
                 let (rest, tag) = split_end(datagram, SHA1_TAG_BYTES)?;
@@ -356,12 +370,16 @@ fn rollover(index: u64) -> u32 {
     u32::try_from((index >> 16) & 0xffff_ffff).unwrap_or(0)
 }
 
-fn refused(_: Unspecified) -> SrtpError {
+fn refused<E>(_: E) -> SrtpError {
     SrtpError::Library
 }
 
-fn forged(_: Unspecified) -> SrtpError {
+fn forged<E>(_: E) -> SrtpError {
     SrtpError::NotAuthentic
+}
+
+fn received(tag: &[u8]) -> Result<Tag, SrtpError> {
+    Tag::try_from(tag).map_err(forged)
 }
 
 fn split_end(bytes: &[u8], end_bytes: usize) -> Result<(&[u8], &[u8]), SrtpError> {
