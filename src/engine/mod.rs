@@ -12,6 +12,7 @@ mod pace;
 mod publishers;
 mod rooms;
 mod safe_video;
+mod spread;
 mod takeover;
 mod transcoding;
 mod turns;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
 pub use crate::media::codec::VideoMode;
+use crate::media::frame::AudioFrame;
 use crate::media::time::Timebase;
 use crate::messages::{
     ControlMsg, CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, VideoMsg, ViewerEnd,
@@ -103,6 +105,8 @@ enum Timer {
     Question(PublisherId),
     /// A publish's video transcoding.
     Video(PublisherId),
+    /// A publish's sound that waits for its time.
+    Sound(PublisherId),
     Drain,
 }
 
@@ -251,7 +255,7 @@ impl Engine {
     }
 
     /// Takes what a transcode worker made.
-    pub fn handle_transcoded(&mut self, reply: TranscodeReply, _now: Instant) {
+    pub fn handle_transcoded(&mut self, reply: TranscodeReply, now: Instant) {
         match reply {
             TranscodeReply::Packet {
                 publisher,
@@ -259,7 +263,12 @@ impl Engine {
                 data,
                 received,
             } => {
-                self.push_audio(publisher, pts, data, received);
+                let frame = AudioFrame {
+                    pts,
+                    data,
+                    received,
+                };
+                self.push_audio(publisher, frame, now);
             }
             TranscodeReply::Unplayable { publisher, text } => {
                 self.audio_unplayable(publisher, text);
@@ -303,6 +312,7 @@ impl Engine {
                 Timer::Viewer(viewer) => self.viewer_timeout(viewer, now),
                 Timer::Question(publisher) => self.question_unanswered(publisher),
                 Timer::Video(publisher) => self.update_video(publisher, now),
+                Timer::Sound(publisher) => self.release_audio(publisher, now),
                 Timer::Drain => self.close_everything(now),
             }
         }

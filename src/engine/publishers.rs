@@ -6,17 +6,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::guard::guarded;
 use super::safe_video::{SafeVideo, Whose};
+use super::spread::Spread;
 use super::transcoding::{coded, is_source_safe};
 use super::{Engine, EngineOutput, Timer, publish_end};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
 use crate::ingest::{Ingest, IngestOutput};
 use crate::media::codec::AudioConfig;
 use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
-use crate::media::time::MediaTime;
 use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
 use crate::rtmp::{CloseReason, Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
 use crate::webrtc::packetize::Packetizer;
@@ -55,6 +53,8 @@ pub(super) struct Publish {
     pub(super) ingest: Ingest,
     video: Packetizer,
     audio: Packetizer,
+    /// Its sound on the way to the room.
+    pub(super) spread: Spread,
     pub(super) info: StreamInfo,
     /// What is made of its video where browsers cannot play it.
     pub(super) safe: SafeVideo,
@@ -154,6 +154,7 @@ impl Engine {
             ingest: Ingest::new(timebase, epoch),
             video: Packetizer::new(TrackKind::Video, epoch),
             audio: Packetizer::new(TrackKind::Audio, epoch),
+            spread: Spread::default(),
             info: StreamInfo::default(),
             safe: SafeVideo::new(whose, epoch),
             told_trouble: None,
@@ -255,24 +256,21 @@ impl Engine {
         }
     }
 
-    /// Adds a transcoded audio packet to its room.
-    pub(super) fn push_audio(
-        &mut self,
-        publisher: PublisherId,
-        pts: MediaTime,
-        data: Bytes,
-        received: Instant,
-    ) {
+    /// Takes a transcoded audio packet: to its room, now or when its time comes.
+    pub(super) fn push_audio(&mut self, publisher: PublisherId, frame: AudioFrame, now: Instant) {
+        if let Some(publish) = self.publish_mut(publisher) {
+            publish.spread.push(frame, now);
+            self.release_audio(publisher, now);
+        }
+    }
+
+    /// Adds an audio packet to its room.
+    pub(super) fn push_audio_frame(&mut self, publisher: PublisherId, frame: &AudioFrame) {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
-        let frame = AudioFrame {
-            pts,
-            data,
-            received,
-        };
         let room = publish.room;
-        if let Some(set) = publish.audio.audio(&frame) {
+        if let Some(set) = publish.audio.audio(frame) {
             self.push_frame(room, Arc::new(set));
         }
     }
@@ -363,6 +361,7 @@ impl Engine {
             return;
         }
         self.stop_video(publisher);
+        self.flush_audio(publisher);
         let Some(publish) = self
             .publishers
             .get_mut(&publisher)

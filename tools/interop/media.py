@@ -49,7 +49,14 @@ class Clip:
 
     def publishers(self):
         both = [("ffmpeg5.1", publishers.debian_ffmpeg), ("ffmpeg-new", publishers.newer_ffmpeg)]
-        return both[: 1 if self.debian_only else 2] if self.legacy else both[1:]
+        if self.debian_only:
+            return both[:1]
+        # The old one stops reading a whole file while a piece of its sound lasts (128 ms at 8 kHz).
+        return both if self.legacy and not self.long_pieces else both[1:]
+
+    @property
+    def long_pieces(self):
+        return bool(self.audio) and self.rate == 8_000
 
 
 # What OBS sends when nobody touched its settings: x264 veryfast, High, three B-frames in a
@@ -306,11 +313,15 @@ def look_at(path, clip):
 
 def publish_arguments(clip, path, binary, url):
     arguments = [binary, "-nostdin", "-hide_banner", "-loglevel", "warning"]
-    enhanced = []
+    pace, enhanced = ["-re"], []
     if binary != publishers.debian_ffmpeg():
         # The newer one sends the first half second at once unless told.
-        arguments += ["-readrate", "1", "-readrate_initial_burst", "0.001"]
+        pace = ["-readrate", "1", "-readrate_initial_burst", "0.001"]
         enhanced = ["-rtmp_enhanced_codecs", "hvc1,av01,vp09"]
-    else:
-        arguments += ["-re"]
-    return [*arguments, "-i", str(path), "-map", "0", "-c", "copy", "-f", "flv", *enhanced, url]
+    source, output = [*pace, "-i", str(path)], ["-map", "0"]
+    if clip.long_pieces and clip.video:
+        # Read and sent apart, or four frames are held back for each piece of sound. What encodes
+        # live sends each when it is ready.
+        source += source
+        output = ["-map", "0:v", "-map", "1:a", "-max_interleave_delta", "1"]
+    return [*arguments, *source, *output, "-c", "copy", "-f", "flv", *enhanced, url]
