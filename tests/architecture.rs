@@ -224,6 +224,38 @@ fn no_file_is_too_long() {
 }
 
 #[test]
+fn every_counter_is_counted_somewhere() {
+    let counters = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics/counters.rs");
+    let fields: Vec<String> = code_lines(&counters)
+        .into_iter()
+        .filter_map(|(_, line)| {
+            let (field, metric) = line.trim().split_once(": ")?;
+            let is_table = metric.ends_with("\",") && metric.starts_with(char::is_uppercase);
+            is_table.then(|| field.to_owned())
+        })
+        .collect();
+    assert!(fields.len() > 50, "the table of counters was not found");
+    let code: String = sources()
+        .iter()
+        .filter(|file| module_of(file) != "metrics")
+        .flat_map(|file| code_lines(file))
+        .map(|(_, line)| line.trim().to_owned())
+        .collect();
+    let steps = ["inc", "dec", "add", "add_len", "set", "set_len"];
+    // Where two threads have a counter of one name, each counts its own.
+    let owners = |field: &String| fields.iter().filter(|other| *other == field).count();
+    let places = |field: &String| {
+        let count = |text: String| code.matches(&text).count();
+        let stepped = steps.map(|step| count(format!(".{field}.{step}(")));
+        // Chosen in a `match`, and counted behind it.
+        stepped.iter().sum::<usize>() + count(format!("counters.{field},"))
+    };
+    let is_counted = |field: &String| places(field) >= owners(field);
+    let forgotten: Vec<&String> = fields.iter().filter(|field| !is_counted(field)).collect();
+    assert!(forgotten.is_empty(), "nobody counts {forgotten:?}");
+}
+
+#[test]
 fn only_the_clock_reads_the_clock() {
     for file in sources() {
         if file.ends_with("runtime/clock.rs") {

@@ -21,7 +21,8 @@ pub use candidates::CandidatePolicy;
 pub use placement::Placement;
 pub use status::RoomStatus;
 
-use directory::{Directory, network_of};
+use directory::Directory;
+pub(crate) use directory::network_of;
 use publishing::Waiting;
 
 use crate::config::WhenOffline;

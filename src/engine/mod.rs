@@ -363,7 +363,7 @@ impl Engine {
         self.counters.media_mailbox_drops.inc();
     }
 
-    /// Number of publishers, rooms and viewers, for metrics and tests.
+    /// Number of RTMP connections, rooms and viewers, for metrics and tests.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize, usize) {
         (self.publishers.len(), self.rooms.len(), self.viewers.len())

@@ -84,6 +84,7 @@ impl Engine {
             questioned: false,
         };
         self.publishers.insert(publisher, state);
+        self.counters.rtmp_accepted.inc();
         self.mark_publisher(publisher);
         if self.draining {
             self.close_publisher(publisher, now);
@@ -147,7 +148,7 @@ impl Engine {
             publisher,
             name: name.clone(),
         };
-        state.publish = Some(Publish {
+        let before = state.publish.replace(Publish {
             room,
             name,
             epoch,
@@ -161,6 +162,9 @@ impl Engine {
             transcoding: false,
             notified: BTreeSet::new(),
         });
+        if before.is_none() {
+            self.counters.publishers.inc();
+        }
         let room_state = self.room_entry(room);
         room_state.room.begin(epoch);
         room_state.publisher = Some(publisher);
@@ -201,6 +205,7 @@ impl Engine {
                     let end = publish_end(&reason);
                     match &reason {
                         CloseReason::Protocol(error) => {
+                            self.counters.rtmp_errors.inc();
                             log::warn!("publisher broke the protocol: {error} peer={peer}");
                         }
                         CloseReason::PeerClosed
@@ -370,6 +375,7 @@ impl Engine {
         else {
             return;
         };
+        self.counters.publishers.dec();
         if publish.transcoding {
             let message = TranscodeMsg::Close { publisher };
             self.outputs
