@@ -5,6 +5,7 @@
 //! says [`EngineOutput::Timeout`]. Viewers are served one at a time there, so a keyframe for a
 //! thousand viewers is never in memory a thousand times.
 
+mod complaints;
 mod deadlines;
 mod gop;
 mod guard;
@@ -36,6 +37,7 @@ pub use crate::webrtc::Certificate;
 pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};
 use crate::webrtc::{ViewerError, ViewerFactory};
+use complaints::Complaints;
 use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
@@ -141,6 +143,10 @@ pub struct Engine {
     /// When the oldest live picture in the batch was received.
     batch_oldest: Option<Instant>,
     counters: Arc<CoreCounters>,
+    /// About publishers that broke the protocol.
+    protocol_complaints: Complaints,
+    /// About offers that could not be used.
+    offer_complaints: Complaints,
     video_mode: VideoMode,
     notices: bool,
     draining: bool,
@@ -176,6 +182,8 @@ impl Engine {
             batch: SendBatch::default(),
             batch_oldest: None,
             counters,
+            protocol_complaints: Complaints::default(),
+            offer_complaints: Complaints::default(),
             video_mode: VideoMode::default(),
             notices: false,
             draining: false,

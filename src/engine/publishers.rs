@@ -206,7 +206,11 @@ impl Engine {
                     match &reason {
                         CloseReason::Protocol(error) => {
                             self.counters.rtmp_errors.inc();
-                            log::warn!("publisher broke the protocol: {error} peer={peer}");
+                            if let Some(left_out) = self.protocol_complaints.admit(now) {
+                                log::warn!(
+                                    "publisher broke the protocol: {error} peer={peer}{left_out}"
+                                );
+                            }
                         }
                         CloseReason::PeerClosed
                         | CloseReason::Reset

@@ -83,7 +83,12 @@ impl Engine {
         let (viewer, sdp) = match made {
             Some(Ok(made)) => made,
             Some(Err(error)) => {
-                log::info!("viewer refused: {error} room={} viewer={id}", join.name);
+                if let Some(left_out) = self.offer_complaints.admit(now) {
+                    log::info!(
+                        "viewer refused: {error} room={} viewer={id}{left_out}",
+                        join.name
+                    );
+                }
                 self.control(ControlMsg::ViewerSdp {
                     viewer: id,
                     sdp: Err(error.to_string()),
