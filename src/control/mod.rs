@@ -52,6 +52,8 @@ pub struct ControlConfig {
     pub candidates: CandidatePolicy,
     /// Where publishers connect, for the page that says so.
     pub rtmp_port: u16,
+    /// The same for those that speak TLS, if they can.
+    pub rtmps_port: Option<u16>,
 }
 
 impl Default for ControlConfig {
@@ -63,6 +65,7 @@ impl Default for ControlConfig {
             ice_servers: Vec::new(),
             candidates: CandidatePolicy::default(),
             rtmp_port: 1_935,
+            rtmps_port: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::transcoding::{coded, is_source_safe};
 use super::{Engine, EngineOutput, Timer, publish_end};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
 use crate::ingest::{Ingest, IngestOutput};
-use crate::media::codec::AudioConfig;
+use crate::media::codec::{AudioConfig, TranscodeState};
 use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
 use crate::media::time::MediaTime;
 use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
@@ -58,12 +58,14 @@ pub(super) struct Publish {
     pub(super) info: StreamInfo,
     /// What is made of its video where browsers cannot play it.
     pub(super) safe: SafeVideo,
+    /// What becomes of its video where browsers cannot play it.
+    pub(super) transcoding: TranscodeState,
     /// Why its viewers have no picture, as control knows it.
     pub(super) told_trouble: Option<String>,
     /// How its audio is coded.
     audio_config: Option<AudioConfig>,
     /// Whether its audio is being transcoded.
-    transcoding: bool,
+    transcodes_audio: bool,
     /// Codes of what the publisher itself was told to change.
     pub(super) notified: BTreeSet<&'static str>,
 }
@@ -157,9 +159,10 @@ impl Engine {
             audio: Packetizer::new(TrackKind::Audio, epoch),
             info: StreamInfo::default(),
             safe: SafeVideo::new(whose, epoch),
+            transcoding: TranscodeState::default(),
             told_trouble: None,
             audio_config: None,
-            transcoding: false,
+            transcodes_audio: false,
             notified: BTreeSet::new(),
         });
         if before.is_none() {
@@ -239,7 +242,7 @@ impl Engine {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
-        let (room, was) = (publish.room, publish.transcoding);
+        let (room, was) = (publish.room, publish.transcodes_audio);
         let config = publish.audio_config.clone();
         let watched = self
             .rooms
@@ -260,7 +263,7 @@ impl Engine {
         self.outputs
             .push_back(EngineOutput::Transcode { publisher, message });
         if let Some(publish) = self.publish_mut(publisher) {
-            publish.transcoding = wanted;
+            publish.transcodes_audio = wanted;
         }
     }
 
@@ -292,7 +295,7 @@ impl Engine {
         };
         log::warn!("audio cannot be played: {text} room={}", publish.name);
         publish.audio_config = None;
-        publish.transcoding = false;
+        publish.transcodes_audio = false;
         if !publish.info.advice.contains(&text) {
             publish.info.advice.push(text);
         }
@@ -380,7 +383,7 @@ impl Engine {
             return;
         };
         self.counters.publishers.dec();
-        if publish.transcoding {
+        if publish.transcodes_audio {
             let message = TranscodeMsg::Close { publisher };
             self.outputs
                 .push_back(EngineOutput::Transcode { publisher, message });
@@ -483,7 +486,7 @@ impl Engine {
             IngestOutput::VideoConfig(config) => self.video_configured(publisher, config),
             IngestOutput::Coded(frame) => self.video_coded(publisher, frame, now),
             IngestOutput::AudioConfig(config) => {
-                let open = publish.transcoding;
+                let open = publish.transcodes_audio;
                 publish.audio_config = Some(config.clone());
                 if open {
                     let message = TranscodeMsg::Configure { publisher, config };
@@ -493,7 +496,7 @@ impl Engine {
                 self.update_transcoding(publisher);
             }
             IngestOutput::Audio(unit) => {
-                if publish.transcoding {
+                if publish.transcodes_audio {
                     let (pts, data, received) = (unit.pts, unit.data, unit.received);
                     let message = TranscodeMsg::Unit {
                         publisher,
