@@ -130,6 +130,8 @@ pub const CONSENT_LOST_AFTER: Duration = Duration::from_secs(30);
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Open HTTP connections from one address. Behind a proxy all viewers share one.
 pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// Open connections to the metrics' own listener: a few collectors and people.
+pub const METRICS_CONNECTIONS_MAX: usize = 64;
 /// Largest request head, in bytes with the request line: browsers stay below 4 KiB.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1_024;
 /// Header fields of one request: browsers send about 20, a proxy adds a few.

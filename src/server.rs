@@ -506,6 +506,7 @@ fn control_config(config: &Config, addresses: &Addresses, cores: usize) -> Contr
             port: addresses.webrtc.port(),
         },
         rtmp_port: addresses.rtmp.port(),
+        rtmps_port: addresses.rtmps.map(|address| address.port()),
     }
 }
 

@@ -6,7 +6,7 @@
     reason = "a test may stop where it stands"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("media", &["ids", "limits"]),
     ("config", &["ids", "limits"]),
-    ("metrics", &["ids", "control"]),
+    ("metrics", &["ids"]),
     ("messages", &["ids", "media"]),
     ("rtmp", &["ids", "limits", "media"]),
     ("transcode", &["ids", "limits", "media", "messages"]),
@@ -89,9 +89,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("rml_rtmp", &["rtmp"]),
     ("rml_amf0", &["rtmp"]),
-    ("fdk_aac", &["transcode"]),
+    ("fdk_aac_sys", &["transcode"]),
     ("opus", &["transcode"]),
     ("rubato", &["transcode"]),
+    ("symphonia", &["transcode"]),
     ("h264_reader", &["media"]),
     ("str0m", &["webrtc"]),
     ("str0m_proto", &["webrtc"]),
@@ -101,6 +102,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ring", &["webrtc"]),
     ("tungstenite", &["signalling"]),
     ("httparse", &["signalling"]),
+    ("serde", &["signalling"]),
     ("serde_json", &["signalling", "control", "webhook"]),
     ("toml", &["config"]),
     ("clap", &["main"]),
@@ -117,8 +119,14 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sd_notify", &["runtime"]),
     ("signal_hook", &["runtime"]),
     ("signal_hook_mio", &["runtime"]),
+    ("httpdate", &["runtime"]),
+    ("libc", &["runtime"]),
+    ("rustix", &["runtime"]),
     ("getrandom", &["ids"]),
 ];
+
+/// Third-party crates that have no home: vocabulary of every module, or there for a feature only.
+const EVERYWHERE: &[&str] = &["bytes", "log", "tracing"];
 
 #[test]
 fn modules_import_only_what_they_may() {
@@ -157,9 +165,11 @@ fn every_third_party_crate_has_one_home() {
         let module = module_of(&file);
         for (number, line) in code_lines(&file) {
             for (name, homes) in HOMES {
-                let used = line.starts_with(&format!("use {name}::"))
-                    || line.starts_with(&format!("pub use {name}::"))
-                    || names_before(&line, name);
+                let used = names_before(&line, name)
+                    || [";", " as "].iter().any(|after| {
+                        let import = format!("use {name}{after}");
+                        line.trim_start().trim_start_matches("pub ").starts_with(&import)
+                    });
                 if used && !homes.contains(&module.as_str()) {
                     wrong.push(format!("{}:{number}: {name} in {module}", file.display()));
                 }
@@ -167,6 +177,27 @@ fn every_third_party_crate_has_one_home() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_dependency_has_a_home_or_is_everybody_s() {
+    let manifest = include_str!("../Cargo.toml");
+    let names: BTreeSet<String> = manifest
+        .lines()
+        .skip_while(|line| *line != "[dependencies]")
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name.replace('-', "_"))
+        .collect();
+    assert!(names.len() > 20, "the dependencies were not found");
+    let known: BTreeSet<String> = HOMES
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(EVERYWHERE.iter().copied())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(names, known, "Cargo.toml left, the tables of homes right");
 }
 
 #[test]
@@ -191,6 +222,38 @@ fn no_file_is_too_long() {
             file.display()
         );
     }
+}
+
+#[test]
+fn every_counter_is_counted_somewhere() {
+    let counters = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics/counters.rs");
+    let fields: Vec<String> = code_lines(&counters)
+        .into_iter()
+        .filter_map(|(_, line)| {
+            let (field, metric) = line.trim().split_once(": ")?;
+            let is_table = metric.ends_with("\",") && metric.starts_with(char::is_uppercase);
+            is_table.then(|| field.to_owned())
+        })
+        .collect();
+    assert!(fields.len() > 50, "the table of counters was not found");
+    let code: String = sources()
+        .iter()
+        .filter(|file| module_of(file) != "metrics")
+        .flat_map(|file| code_lines(file))
+        .map(|(_, line)| line.trim().to_owned())
+        .collect();
+    let steps = ["inc", "dec", "add", "add_len", "set", "set_len"];
+    // Where two threads have a counter of one name, each counts its own.
+    let owners = |field: &String| fields.iter().filter(|other| *other == field).count();
+    let places = |field: &String| {
+        let count = |text: String| code.matches(&text).count();
+        let stepped = steps.map(|step| count(format!(".{field}.{step}(")));
+        // Chosen in a `match`, and counted behind it.
+        stepped.iter().sum::<usize>() + count(format!("counters.{field},"))
+    };
+    let is_counted = |field: &String| places(field) >= owners(field);
+    let forgotten: Vec<&String> = fields.iter().filter(|field| !is_counted(field)).collect();
+    assert!(forgotten.is_empty(), "nobody counts {forgotten:?}");
 }
 
 #[test]

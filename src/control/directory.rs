@@ -566,7 +566,7 @@ impl Directory {
 
 /// What is counted as one address: an IPv4 address, or the /64 that one IPv6 host may have whole
 /// (RFC 6177 §2).
-pub(super) fn network_of(address: IpAddr) -> IpAddr {
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     /// The upper 64 bits of an address.
     const NETWORK: u128 = !0 << 64;
     match address.to_canonical() {

@@ -65,7 +65,11 @@ impl Control {
             }
             Route::Rooms => {
                 let rooms: Vec<Value> = self.rooms().iter().map(RoomStatus::json).collect();
-                let body = json!({ "rooms": rooms, "rtmp_port": self.config.rtmp_port });
+                let body = json!({
+                    "rooms": rooms,
+                    "rtmp_port": self.config.rtmp_port,
+                    "rtmps_port": self.config.rtmps_port,
+                });
                 self.json(conn, &request, 200, &body);
             }
             Route::Room { room } => self.room(conn, &request, &room),

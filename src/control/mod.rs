@@ -21,7 +21,8 @@ pub use candidates::CandidatePolicy;
 pub use placement::Placement;
 pub use status::RoomStatus;
 
-use directory::{Directory, network_of};
+use directory::Directory;
+pub(crate) use directory::network_of;
 use publishing::Waiting;
 
 use crate::config::WhenOffline;
@@ -51,6 +52,8 @@ pub struct ControlConfig {
     pub candidates: CandidatePolicy,
     /// Where publishers connect, for the page that says so.
     pub rtmp_port: u16,
+    /// The same for those that speak TLS, if they can.
+    pub rtmps_port: Option<u16>,
 }
 
 impl Default for ControlConfig {
@@ -62,6 +65,7 @@ impl Default for ControlConfig {
             ice_servers: Vec::new(),
             candidates: CandidatePolicy::default(),
             rtmp_port: 1_935,
+            rtmps_port: None,
         }
     }
 }

@@ -202,14 +202,10 @@ impl Control {
         if live.info == info {
             return;
         }
-        let name = &room.name;
-        let video = info.video.as_deref().unwrap_or("no video yet");
-        let audio = info.audio.as_deref().unwrap_or("no audio yet");
-        let size = info
-            .size
-            .map(|(width, height)| format!(" {width}x{height}"));
-        let size = size.unwrap_or_default();
-        log::info!("stream is {video}{size}, {audio} room={name}");
+        let (before, after) = (in_words(&live.info), in_words(&info));
+        if before != after {
+            log::info!("stream is {after} room={}", room.name);
+        }
         live.info = info;
     }
 
@@ -364,6 +360,14 @@ impl Control {
         };
         self.outputs.push_back(ControlOutput::Webhook(event));
     }
+}
+
+/// What is published, for the log.
+fn in_words(info: &StreamInfo) -> String {
+    let video = info.video.as_deref().unwrap_or("no video yet");
+    let audio = info.audio.as_deref().unwrap_or("no audio yet");
+    let size = info.size.map(|(width, height)| format!(" {width}x{height}"));
+    format!("{video}{}, {audio}", size.unwrap_or_default())
 }
 
 /// What the publisher should change; never empty while it reorders pictures.

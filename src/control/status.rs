@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::directory::{Directory, Room};
 use super::publishing::advice;
 use crate::ids::RoomName;
 use crate::media::avc::profile_name;
-use crate::media::frame::StreamInfo;
+use crate::media::frame::{StreamInfo, TrackInfo, TrackKind};
 use crate::media::verdict::{Figures, Spread, Verdict, VerdictItem};
 use crate::webhook::timestamp::rfc3339;
 
@@ -50,19 +50,18 @@ impl RoomStatus {
     /// As JSON, for the list of rooms.
     #[must_use]
     pub fn json(&self) -> Value {
-        let size = self.info.size;
-        json!({
+        let mut json = json!({
             "room": self.room.as_str(),
             "live": self.live,
             "viewers": self.viewers,
             "since": self.since.map(rfc3339),
-            "video": self.info.video,
-            "audio": self.info.audio,
-            "width": size.map(|(width, _)| width),
-            "height": size.map(|(_, height)| height),
-            "advice": advice(&self.info),
-        })
+        });
+        if let Some(object) = json.as_object_mut() {
+            object.extend(stream_members(&self.info, self.verdict.as_deref()));
+        }
+        json
     }
+
     /// As JSON with everything that is known, for the room alone.
     #[must_use]
     pub fn full_json(&self) -> Value {
@@ -80,13 +79,60 @@ pub(super) fn stream_json(info: &StreamInfo, verdict: Option<&Verdict>) -> Value
     if verdict.is_none() && *info == StreamInfo::default() {
         return Value::Null;
     }
+    let mut members = stream_members(info, verdict);
+    members.insert("verdict".to_owned(), verdict_json(verdict, info));
+    Value::Object(members)
+}
+
+/// What a stream is, but for the verdict on it.
+fn stream_members(info: &StreamInfo, verdict: Option<&Verdict>) -> Map<String, Value> {
+    let measured = verdict.and_then(|verdict| verdict.figures.frames_per_1000_s);
+    let tracks = info.tracks.iter().map(|track| track_json(track, measured));
+    let members = [
+        ("video", json!(info.video)),
+        ("audio", json!(info.audio)),
+        ("width", json!(info.size.map(|(width, _)| width))),
+        ("height", json!(info.size.map(|(_, height)| height))),
+        ("tracks", tracks.collect()),
+        ("transcode", transcode_json(info)),
+        ("advice", json!(advice(info))),
+    ];
+    let named = |(name, value): (&str, Value)| (name.to_owned(), value);
+    members.into_iter().map(named).collect()
+}
+
+/// A track as JSON. `measured`: pictures in 1,000 seconds of the one that is played.
+fn track_json(track: &TrackInfo, measured: Option<u64>) -> Value {
+    let is_played = track.number == 0;
+    let announced = track.frames_per_1000_s.map(u64::from);
+    let rate = measured.filter(|_| is_played).or(announced);
+    match track.kind {
+        TrackKind::Video => json!({
+            "kind": "video",
+            "number": track.number,
+            "played": is_played,
+            "codec": track.codec,
+            "width": track.size.map(|(width, _)| width),
+            "height": track.size.map(|(_, height)| height),
+            "fps": rate.map(thousandths),
+        }),
+        TrackKind::Audio => json!({
+            "kind": "audio",
+            "number": track.number,
+            "played": is_played,
+            "codec": track.codec,
+            "sample_rate": track.sample_rate,
+            "channels": track.channels,
+        }),
+    }
+}
+
+/// What becomes of video that browsers cannot play, as JSON.
+fn transcode_json(info: &StreamInfo) -> Value {
     json!({
-        "video": info.video,
-        "audio": info.audio,
-        "width": info.size.map(|(width, _)| width),
-        "height": info.size.map(|(_, height)| height),
-        "advice": advice(info),
-        "verdict": verdict_json(verdict, info),
+        "state": info.transcoding.as_str(),
+        "why": info.transcode.map(|reason| reason.to_string()),
+        "problem": info.transcoding.problem(),
     })
 }
 

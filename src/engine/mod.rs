@@ -5,6 +5,7 @@
 //! says [`EngineOutput::Timeout`]. Viewers are served one at a time there, so a keyframe for a
 //! thousand viewers is never in memory a thousand times.
 
+mod complaints;
 mod deadlines;
 mod gop;
 mod guard;
@@ -38,6 +39,7 @@ pub use crate::webrtc::Certificate;
 pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};
 use crate::webrtc::{ViewerError, ViewerFactory};
+use complaints::Complaints;
 use deadlines::Deadlines;
 use publishers::Publisher;
 use rooms::RoomState;
@@ -145,6 +147,10 @@ pub struct Engine {
     /// When the oldest live picture in the batch was received.
     batch_oldest: Option<Instant>,
     counters: Arc<CoreCounters>,
+    /// About publishers that broke the protocol.
+    protocol_complaints: Complaints,
+    /// About offers that could not be used.
+    offer_complaints: Complaints,
     video_mode: VideoMode,
     notices: bool,
     draining: bool,
@@ -180,6 +186,8 @@ impl Engine {
             batch: SendBatch::default(),
             batch_oldest: None,
             counters,
+            protocol_complaints: Complaints::default(),
+            offer_complaints: Complaints::default(),
             video_mode: VideoMode::default(),
             notices: false,
             draining: false,
@@ -373,7 +381,7 @@ impl Engine {
         self.counters.media_mailbox_drops.inc();
     }
 
-    /// Number of publishers, rooms and viewers, for metrics and tests.
+    /// Number of RTMP connections, rooms and viewers, for metrics and tests.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize, usize) {
         (self.publishers.len(), self.rooms.len(), self.viewers.len())

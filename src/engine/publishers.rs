@@ -13,7 +13,7 @@ use super::transcoding::{coded, is_source_safe};
 use super::{Engine, EngineOutput, Timer, publish_end};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
 use crate::ingest::{Ingest, IngestOutput};
-use crate::media::codec::AudioConfig;
+use crate::media::codec::{AudioConfig, TranscodeState};
 use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
 use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
 use crate::rtmp::{CloseReason, Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
@@ -58,12 +58,14 @@ pub(super) struct Publish {
     pub(super) info: StreamInfo,
     /// What is made of its video where browsers cannot play it.
     pub(super) safe: SafeVideo,
+    /// What becomes of its video where browsers cannot play it.
+    pub(super) transcoding: TranscodeState,
     /// Why its viewers have no picture, as control knows it.
     pub(super) told_trouble: Option<String>,
     /// How its audio is coded.
     audio_config: Option<AudioConfig>,
     /// Whether its audio is being transcoded.
-    transcoding: bool,
+    transcodes_audio: bool,
     /// Codes of what the publisher itself was told to change.
     pub(super) notified: BTreeSet<&'static str>,
 }
@@ -84,6 +86,7 @@ impl Engine {
             questioned: false,
         };
         self.publishers.insert(publisher, state);
+        self.counters.rtmp_accepted.inc();
         self.mark_publisher(publisher);
         if self.draining {
             self.close_publisher(publisher, now);
@@ -147,7 +150,7 @@ impl Engine {
             publisher,
             name: name.clone(),
         };
-        state.publish = Some(Publish {
+        let before = state.publish.replace(Publish {
             room,
             name,
             epoch,
@@ -157,11 +160,15 @@ impl Engine {
             spread: Spread::default(),
             info: StreamInfo::default(),
             safe: SafeVideo::new(whose, epoch),
+            transcoding: TranscodeState::default(),
             told_trouble: None,
             audio_config: None,
-            transcoding: false,
+            transcodes_audio: false,
             notified: BTreeSet::new(),
         });
+        if before.is_none() {
+            self.counters.publishers.inc();
+        }
         let room_state = self.room_entry(room);
         room_state.room.begin(epoch);
         room_state.publisher = Some(publisher);
@@ -202,7 +209,12 @@ impl Engine {
                     let end = publish_end(&reason);
                     match &reason {
                         CloseReason::Protocol(error) => {
-                            log::warn!("publisher broke the protocol: {error} peer={peer}");
+                            self.counters.rtmp_errors.inc();
+                            if let Some(left_out) = self.protocol_complaints.admit(now) {
+                                log::warn!(
+                                    "publisher broke the protocol: {error} peer={peer}{left_out}"
+                                );
+                            }
                         }
                         CloseReason::PeerClosed
                         | CloseReason::Reset
@@ -231,7 +243,7 @@ impl Engine {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
-        let (room, was) = (publish.room, publish.transcoding);
+        let (room, was) = (publish.room, publish.transcodes_audio);
         let config = publish.audio_config.clone();
         let watched = self
             .rooms
@@ -252,7 +264,7 @@ impl Engine {
         self.outputs
             .push_back(EngineOutput::Transcode { publisher, message });
         if let Some(publish) = self.publish_mut(publisher) {
-            publish.transcoding = wanted;
+            publish.transcodes_audio = wanted;
         }
     }
 
@@ -281,7 +293,7 @@ impl Engine {
         };
         log::warn!("audio cannot be played: {text} room={}", publish.name);
         publish.audio_config = None;
-        publish.transcoding = false;
+        publish.transcodes_audio = false;
         if !publish.info.advice.contains(&text) {
             publish.info.advice.push(text);
         }
@@ -369,7 +381,8 @@ impl Engine {
         else {
             return;
         };
-        if publish.transcoding {
+        self.counters.publishers.dec();
+        if publish.transcodes_audio {
             let message = TranscodeMsg::Close { publisher };
             self.outputs
                 .push_back(EngineOutput::Transcode { publisher, message });
@@ -472,7 +485,7 @@ impl Engine {
             IngestOutput::VideoConfig(config) => self.video_configured(publisher, config),
             IngestOutput::Coded(frame) => self.video_coded(publisher, frame, now),
             IngestOutput::AudioConfig(config) => {
-                let open = publish.transcoding;
+                let open = publish.transcodes_audio;
                 publish.audio_config = Some(config.clone());
                 if open {
                     let message = TranscodeMsg::Configure { publisher, config };
@@ -482,7 +495,7 @@ impl Engine {
                 self.update_transcoding(publisher);
             }
             IngestOutput::Audio(unit) => {
-                if publish.transcoding {
+                if publish.transcodes_audio {
                     let (pts, data, received) = (unit.pts, unit.data, unit.received);
                     let message = TranscodeMsg::Unit {
                         publisher,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::gop::{BitRate, Gop};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomName};
 use crate::limits::{TRANSCODE_KEYFRAME_INTERVAL, TRANSCODE_LINGER};
-use crate::media::codec::{CodedFrame, VideoConfig};
+use crate::media::codec::{CodedFrame, TranscodeState, VideoConfig};
 use crate::media::frame::{FrameSet, VideoFrame};
 use crate::media::time::MediaTime;
 use crate::messages::VideoMsg;
@@ -72,6 +72,8 @@ pub(super) struct SafeVideo {
     /// Whether the transcoder has every frame from a keyframe on.
     in_step: bool,
     last_keyframe: Option<Instant>,
+    /// Whether something was made since the encoder began.
+    made: bool,
     /// When what was made last is shown: an encoder that begins anew is not to make it again.
     last_made: Option<MediaTime>,
     /// Of what was made last.
@@ -91,6 +93,7 @@ impl SafeVideo {
             state: State::Closed,
             in_step: false,
             last_keyframe: None,
+            made: false,
             last_made: None,
             profile_level_id: None,
             trouble: None,
@@ -105,6 +108,21 @@ impl SafeVideo {
     /// Why there is no picture, in plain words, if the transcoder gave up.
     pub(super) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
+    }
+
+    /// How far it is; `possible` and `needed` as for [`Self::update`].
+    pub(super) fn progress(&self, possible: bool, needed: bool) -> TranscodeState {
+        match self.state {
+            _ if !possible => TranscodeState::Off,
+            State::Open | State::Lingering { .. } if self.made => TranscodeState::Running,
+            State::Open | State::Lingering { .. } => TranscodeState::Waiting,
+            State::Failed { .. } => {
+                TranscodeState::Refused(self.trouble.clone().unwrap_or_default())
+            }
+            // Before a keyframe it cannot begin.
+            State::Closed if needed => TranscodeState::Waiting,
+            State::Closed => TranscodeState::Needed,
+        }
     }
 
     /// Whether the transcoder has this stream.
@@ -195,6 +213,7 @@ impl SafeVideo {
             return;
         };
         self.state = State::Open;
+        self.made = false;
         self.last_keyframe = Some(now);
         let Whose {
             core,
@@ -257,6 +276,7 @@ impl SafeVideo {
     /// The encoder begins anew.
     pub(super) fn restart(&mut self, out: &mut Vec<VideoMsg>) {
         if self.is_open() {
+            self.made = false;
             self.replay(out);
         }
     }
@@ -282,6 +302,7 @@ impl SafeVideo {
         self.profile_level_id = profile.or(self.profile_level_id);
         let set = self.packetizer.video(frame)?;
         self.last_made = self.last_made.max(Some(frame.pts));
+        self.made = true;
         self.trouble = None;
         Some(set)
     }

@@ -8,7 +8,9 @@ use super::safe_video::Updated;
 use super::{Engine, EngineOutput, Timer};
 use crate::ids::{PublisherId, RoomId};
 use crate::limits::TRANSCODE_KEYFRAME_INTERVAL;
-use crate::media::codec::{CodedFrame, TranscodeReason, VideoConfig, VideoMode};
+use crate::media::codec::{
+    CodedFrame, TranscodeReason, TranscodeState, VideoConfig, VideoMode,
+};
 use crate::media::frame::{Rendition, StreamInfo, VideoFrame};
 use crate::messages::{ControlMsg, VideoMsg, VideoReply};
 
@@ -39,6 +41,7 @@ impl Engine {
                     publish.safe.restart(&mut messages);
                 }
                 self.post_video(messages);
+                self.update_video(publisher, now);
             }
             VideoReply::Failed {
                 publisher,
@@ -68,7 +71,9 @@ impl Engine {
         let Some(set) = safe.made(frame) else {
             return;
         };
-        if before != (safe.profile_level_id(), safe.trouble().is_some()) {
+        let changed = before != (safe.profile_level_id(), safe.trouble().is_some());
+        let runs = TranscodeState::Running;
+        if std::mem::replace(&mut publish.transcoding, runs) != TranscodeState::Running || changed {
             self.tell_stream_info(publisher);
         }
         self.push_frame(room, Arc::new(set));
@@ -101,6 +106,7 @@ impl Engine {
             return;
         };
         let (room, reason) = (publish.room, publish.info.transcode);
+        let has_video = publish.info.video.is_some();
         let Some(state) = self.rooms.get(&room) else {
             return;
         };
@@ -117,12 +123,15 @@ impl Engine {
         let possible = match mode {
             VideoMode::Auto => reason.is_some() || (publish.safe.is_open() && !is_one),
             VideoMode::Never => false,
-            VideoMode::Always => true,
+            VideoMode::Always => has_video,
         };
         let had_trouble = publish.safe.trouble().is_some();
         let mut messages = Vec::new();
         let updated = publish.safe.update(possible, needed, now, &mut messages);
         let has_trouble = publish.safe.trouble().is_some();
+        let progress = publish.safe.progress(possible, needed);
+        let progressed = publish.transcoding != progress;
+        publish.transcoding = progress;
         let Updated { deadline, closed } = updated;
         match deadline {
             Some(at) => self.deadlines.set(Timer::Video(publisher), at),
@@ -132,7 +141,7 @@ impl Engine {
             state.room.clear_safe();
         }
         self.post_video(messages);
-        if had_trouble != has_trouble {
+        if had_trouble != has_trouble || progressed {
             self.tell_stream_info(publisher);
         }
     }
@@ -184,6 +193,10 @@ impl Engine {
         let unplayable = match mode {
             VideoMode::Auto | VideoMode::Always => None,
             VideoMode::Never => info.transcode.map(untranscoded),
+        };
+        info.transcoding = match &unplayable {
+            Some(text) => TranscodeState::Refused(text.clone()),
+            None => publish.transcoding.clone(),
         };
         let trouble = unplayable.or_else(|| publish.safe.trouble().map(str::to_owned));
         let is_new = publish.told_trouble != trouble;

@@ -83,7 +83,12 @@ impl Engine {
         let (viewer, sdp) = match made {
             Some(Ok(made)) => made,
             Some(Err(error)) => {
-                log::info!("viewer refused: {error} room={} viewer={id}", join.name);
+                if let Some(left_out) = self.offer_complaints.admit(now) {
+                    log::info!(
+                        "viewer refused: {error} room={} viewer={id}{left_out}",
+                        join.name
+                    );
+                }
                 self.control(ControlMsg::ViewerSdp {
                     viewer: id,
                     sdp: Err(error.to_string()),
@@ -276,6 +281,7 @@ impl Engine {
         }
         while let Some(delivery) = room.room.next(&state.cursor, TrackKind::Audio) {
             state.session_due |= !std::mem::replace(&mut state.begun, true);
+            self.counters.frames_skipped.add(delivery.skipped);
             state.viewer.send(&delivery.frame, now, &mut self.batch);
             state.cursor.advance(&delivery.frame);
         }
@@ -294,6 +300,7 @@ impl Engine {
                     if let Some(newest) = &delivery.burst_to {
                         state.viewer.begin_burst(&delivery.frame, newest);
                     }
+                    self.counters.frames_skipped.add(delivery.skipped);
                     state.cursor.advance(&delivery.frame);
                     delivery.frame
                 }
@@ -339,7 +346,8 @@ impl Engine {
         };
         match event {
             ViewerEvent::Connected => {
-                (state.live, state.connected) = (true, true);
+                state.connected = true;
+                set_live(&self.counters, state, true);
                 if let Some(room) = self.rooms.get(&state.room) {
                     room.room.rejoin(&mut state.cursor);
                 }
@@ -352,11 +360,11 @@ impl Engine {
             }
             ViewerEvent::Silent => {
                 log::debug!("viewer is silent, media stops viewer={id}");
-                state.live = false;
+                set_live(&self.counters, state, false);
                 state.pending = None;
             }
             ViewerEvent::Back => {
-                state.live = true;
+                set_live(&self.counters, state, true);
                 if let Some(room) = self.rooms.get(&state.room) {
                     room.room.rejoin(&mut state.cursor);
                 }
@@ -426,9 +434,10 @@ impl Engine {
     }
 
     fn forget_viewer(&mut self, id: ViewerId, reason: ViewerEnd) {
-        let Some(state) = self.viewers.remove(id) else {
+        let Some(mut state) = self.viewers.remove(id) else {
             return;
         };
+        set_live(&self.counters, &mut state, false);
         self.demux.remove(id);
         self.deadlines.remove(Timer::Viewer(id));
         if let Some(room) = self.rooms.get_mut(&state.room) {
@@ -439,6 +448,15 @@ impl Engine {
         }
         self.free_room_if_unused(state.room);
         self.control(ControlMsg::ViewerLeft { viewer: id, reason });
+    }
+}
+
+/// Media flows to a viewer from now on, or no more.
+fn set_live(counters: &CoreCounters, state: &mut ViewerState, live: bool) {
+    match (std::mem::replace(&mut state.live, live), live) {
+        (false, true) => counters.viewers_connected.inc(),
+        (true, false) => counters.viewers_connected.dec(),
+        (true, true) | (false, false) => {}
     }
 }
 

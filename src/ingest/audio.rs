@@ -26,18 +26,32 @@ const CONFIG_BYTES_MAX: usize = 4 * 1_024;
 pub(super) struct AudioTrack {
     /// What was last announced.
     config: Option<AudioConfig>,
-    /// It, as users call it.
-    name: Option<String>,
-    /// What the name was made of, for codecs whose packets say what they are.
+    /// Its codec, as users call it.
+    codec: Option<String>,
+    /// How it is sampled.
     sound: Option<Sound>,
     unplayable: Option<UnknownCodec>,
 }
 
 impl AudioTrack {
-    /// The codec as users call it, if there is audio.
+    /// The audio as users call it, if there is some: "AAC-LC 48 kHz stereo".
     pub(super) fn name(&self) -> Option<String> {
+        let codec = self.codec()?;
+        Some(match self.sound {
+            Some(sound) => format!("{codec} {sound}"),
+            None => codec,
+        })
+    }
+
+    /// Its codec alone: "AAC-LC".
+    pub(super) fn codec(&self) -> Option<String> {
         let unplayable = || self.unplayable.map(|codec| codec.to_string());
-        self.name.clone().or_else(unplayable)
+        self.codec.clone().or_else(unplayable)
+    }
+
+    /// How it is sampled, if that is known.
+    pub(super) fn sound(&self) -> Option<Sound> {
+        self.sound
     }
 
     pub(super) fn advice(&self) -> Option<IngestWarning> {
@@ -69,7 +83,8 @@ impl AudioTrack {
                 Some(header) => {
                     let sound = Sound::of_flac(&header);
                     if !self.has_flac_format(&header) {
-                        self.announce(codec, AudioConfig::Flac(header), sound, report);
+                        let config = AudioConfig::Flac(header);
+                        self.announce(codec.to_string(), config, sound, report);
                     }
                 }
                 None => {
@@ -80,7 +95,7 @@ impl AudioTrack {
             AudioCodec::Opus => {
                 let sound = Sound::of_opus_header(&data);
                 let header = sound.map(|_| data);
-                self.announce(codec, AudioConfig::Opus(header), sound, report);
+                self.announce(codec.to_string(), AudioConfig::Opus(header), sound, report);
             }
             // They need none; the first packet announces them.
             AudioCodec::Mp3
@@ -114,8 +129,11 @@ impl AudioTrack {
         };
         match parsed {
             Ok(parsed) => {
-                self.announce(AudioCodec::Aac, config, None, report);
-                self.name = Some(parsed.to_string());
+                let sound = Sound {
+                    rate: parsed.output_sampling_frequency(),
+                    channels: parsed.output_channels(),
+                };
+                self.announce(parsed.codec(), config, Some(sound), report);
             }
             Err(error) => {
                 report.drop(DropReason::BadConfig);
@@ -127,7 +145,7 @@ impl AudioTrack {
     /// Makes a configuration the one in force, if it is another.
     fn announce(
         &mut self,
-        codec: AudioCodec,
+        codec: String,
         config: AudioConfig,
         sound: Option<Sound>,
         report: &mut Report,
@@ -140,12 +158,9 @@ impl AudioTrack {
         self.rename(codec, sound, report);
     }
 
-    fn rename(&mut self, codec: AudioCodec, sound: Option<Sound>, report: &mut Report) {
+    fn rename(&mut self, codec: String, sound: Option<Sound>, report: &mut Report) {
+        self.codec = Some(codec);
         self.sound = sound;
-        self.name = Some(match sound {
-            Some(sound) => format!("{codec} {sound}"),
-            None => codec.to_string(),
-        });
         report.info_changed = true;
     }
 
@@ -224,9 +239,11 @@ impl AudioTrack {
         let known = self.config.as_ref() == Some(&config);
         if known && sound.is_some() && sound != self.sound {
             // A packet that says something else of the sound than those before.
-            self.rename(codec, sound, report);
+            self.rename(codec.to_string(), sound, report);
         }
-        self.announce(codec, config, sound, report);
+        if !known {
+            self.announce(codec.to_string(), config, sound, report);
+        }
     }
 
     fn is_configured(&self, codec: AudioCodec) -> bool {

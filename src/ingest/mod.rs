@@ -26,7 +26,7 @@ use crate::ids::Epoch;
 use crate::media::codec::VideoCodec;
 use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
 use crate::media::flv::{AudioBody, AudioTag, AudioTags, FlvError, VideoBody, VideoTag, VideoTags};
-use crate::media::frame::{StreamInfo, TrackKind, VideoFrame};
+use crate::media::frame::{StreamInfo, TrackInfo, TrackKind, VideoFrame};
 use crate::media::time::{MediaTime, Timebase};
 use crate::media::verdict::Verdict;
 use audio::AudioTrack;
@@ -156,7 +156,7 @@ impl Ingest {
         *bytes = bytes.saturating_add(payload.len() as u64);
         for tag in VideoTags::new(&payload) {
             match tag {
-                Ok(tag) if tag.track != 0 => self.others.video(&tag, &mut self.report),
+                Ok(tag) if tag.track != 0 => self.others.video(&payload, &tag, &mut self.report),
                 Ok(tag) => self.handle_video_tag(timestamp_ms, &payload, tag, now),
                 Err(error) => self.bad_tag(error),
             }
@@ -223,7 +223,7 @@ impl Ingest {
         *bytes = bytes.saturating_add(payload.len() as u64);
         for tag in AudioTags::new(&payload) {
             match tag {
-                Ok(tag) if tag.track != 0 => self.others.audio(&tag, &mut self.report),
+                Ok(tag) if tag.track != 0 => self.others.audio(&payload, &tag, &mut self.report),
                 Ok(tag) => self.handle_audio_tag(timestamp_ms, &payload, tag, now),
                 Err(error) => self.bad_tag(error),
             }
@@ -384,6 +384,15 @@ impl Ingest {
         stats.keyframes = stats.keyframes.saturating_add(u64::from(key));
     }
 
+    /// The tracks, in the order of their numbers: those of the picture, then those of the sound.
+    fn tracks(&self, info: &StreamInfo) -> Vec<TrackInfo> {
+        let video = tracks::played_video(info, self.video.frames_per_second());
+        let audio = tracks::played_audio(&self.audio);
+        let videos = video.into_iter().chain(self.others.of_kind(TrackKind::Video));
+        let audios = audio.into_iter().chain(self.others.of_kind(TrackKind::Audio));
+        videos.chain(audios).collect()
+    }
+
     fn bad_tag(&mut self, error: FlvError) {
         self.report.drop(DropReason::BadTag);
         self.report.warn(IngestWarning::BadTag(error));
@@ -400,7 +409,7 @@ impl Ingest {
         info.audio = self.audio.name();
         advice.extend(self.audio.advice());
         advice.extend(self.others.advice());
-        info.tracks = self.others.names();
+        info.tracks = self.tracks(&info);
         info.advice = self.judge.advise(&advice);
         if info != self.info {
             self.info = info.clone();

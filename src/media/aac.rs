@@ -137,6 +137,13 @@ impl AudioSpecificConfig {
         }
     }
 
+    /// The codec as users call it: "HE-AAC".
+    #[must_use]
+    pub fn codec(&self) -> String {
+        let unknown = || format!("MPEG-4 audio type {}", self.object_type);
+        self.codec_name().map_or_else(unknown, str::to_owned)
+    }
+
     fn codec_name(&self) -> Option<&'static str> {
         match self.object_type {
             TYPE_LC if self.parametric_stereo => Some("HE-AACv2"),
@@ -155,10 +162,7 @@ impl AudioSpecificConfig {
 
 impl fmt::Display for AudioSpecificConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.codec_name() {
-            Some(name) => f.write_str(name)?,
-            None => write!(f, "MPEG-4 audio type {}", self.object_type)?,
-        }
+        f.write_str(&self.codec())?;
         let kilohertz = f64::from(self.output_sampling_frequency()) / 1_000.0;
         write!(f, " {kilohertz} kHz ")?;
         match self.output_channels() {

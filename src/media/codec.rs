@@ -113,6 +113,45 @@ impl fmt::Display for TranscodeReason {
     }
 }
 
+/// What becomes of a room's video that browsers cannot play as published.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum TranscodeState {
+    /// There is none: they play it as it is, or there is no video.
+    #[default]
+    Off,
+    /// It would be transcoded, but nobody watches.
+    Needed,
+    /// It is to be transcoded, and the first picture is not made yet.
+    Waiting,
+    /// It is being transcoded.
+    Running,
+    /// It cannot be transcoded (now): why, and what to do, in plain words.
+    Refused(String),
+}
+
+impl TranscodeState {
+    /// The word for JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Needed => "needed",
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Why it is refused, if it is.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Refused(text) => Some(text),
+            Self::Off | Self::Needed | Self::Waiting | Self::Running => None,
+        }
+    }
+}
+
 /// How a publish's audio is coded, with what a decoder must know before its first packet (FLV
 /// annex E.4.2.1 `SoundFormat`; Enhanced RTMP `AudioFourCc`). The first of a kind is heard at the
 /// packet's time; where a packet holds several of the codec's frames, they follow each other.

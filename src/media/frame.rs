@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::codec::TranscodeReason;
+use super::codec::{TranscodeReason, TranscodeState};
 use super::time::MediaTime;
 use crate::ids::Epoch;
 
@@ -233,6 +233,41 @@ impl FrameSet {
     }
 }
 
+/// One track of a publish, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackInfo {
+    /// Picture or sound.
+    pub kind: TrackKind,
+    /// Its number (Enhanced RTMP v2, multitrack): 0 is the one that is played.
+    pub number: u8,
+    /// Its codec as users call it ("H.264 High", "AAC-LC").
+    pub codec: String,
+    /// Width and height of its picture in pixels, cropped.
+    pub size: Option<(u32, u32)>,
+    /// Pictures in 1,000 seconds, as announced.
+    pub frames_per_1000_s: Option<u32>,
+    /// Samples a second of its sound.
+    pub sample_rate: Option<u32>,
+    /// Channels of its sound.
+    pub channels: Option<u8>,
+}
+
+impl TrackInfo {
+    /// A track of which nothing is known but its codec.
+    #[must_use]
+    pub fn new(kind: TrackKind, number: u8, codec: String) -> Self {
+        Self {
+            kind,
+            number,
+            codec,
+            size: None,
+            frames_per_1000_s: None,
+            sample_rate: None,
+            channels: None,
+        }
+    }
+}
+
 /// What is known of a room's publish, for those who join and those who look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamInfo {
@@ -249,9 +284,10 @@ pub struct StreamInfo {
     pub video: Option<String>,
     /// Audio codec as users call it ("AAC-LC 48 kHz stereo"), if there is audio.
     pub audio: Option<String>,
-    /// The publish's tracks beyond the one video and one audio that are played, as users call
-    /// them ("video 1: H.265"), at most 16 (Enhanced RTMP v2, multitrack).
-    pub tracks: Vec<String>,
+    /// What becomes of video that browsers cannot play.
+    pub transcoding: TranscodeState,
+    /// The publish's tracks: the one video and one audio that are played, and at most 16 others.
+    pub tracks: Vec<TrackInfo>,
     /// What the publisher should change, in plain words.
     pub advice: Vec<String>,
 }

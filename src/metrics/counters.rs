@@ -27,6 +27,11 @@ impl Counter {
         self.add(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
+    /// Takes one off a gauge.
+    pub fn dec(&self) {
+        self.set(self.get().saturating_sub(1));
+    }
+
     /// Sets a gauge.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
@@ -206,6 +211,7 @@ counters! {
         packets: TRANSCODE_PACKETS "",
         concealed: TRANSCODE_CONCEALED "",
         reply_drops: TRANSCODE_REPLY_DROPS "",
+        panics: PANICS "",
     }
 }
 
@@ -257,7 +263,6 @@ counters! {
         publish_full: PUBLISHES_REFUSED "reason=\"full\"",
         unexpected_messages: UNEXPECTED_MESSAGES "",
         mailbox_drops: MAILBOX_DROPS "",
-        panics: PANICS "",
     }
 }
 

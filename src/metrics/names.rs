@@ -169,7 +169,7 @@ metrics! {
     HTTP_REQUESTS = Counter "rtmpeer_http_requests_total":
         "HTTP requests answered, by class of status.";
     HTTP_CONNECTIONS = Gauge "rtmpeer_http_connections":
-        "Open HTTP connections, WebSockets included.";
+        "Open HTTP connections, WebSockets included, those to the metrics page not.";
     ROOMS_LIVE = Gauge "rtmpeer_rooms_live":
         "Rooms that somebody publishes to.";
     ROOMS_KNOWN = Gauge "rtmpeer_rooms_known":

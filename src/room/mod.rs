@@ -61,6 +61,9 @@ pub struct Delivery {
     /// If this frame begins anew (a join or a jump) with others cached behind it: the newest one.
     /// If it is the first of another rendition than before: the newest one, or itself.
     pub burst_to: Option<Arc<FrameSet>>,
+    /// How many frames of the same publish the subscriber should have got before this one, and was
+    /// too far behind for.
+    pub skipped: u64,
 }
 
 /// The media of one room on one core.
@@ -238,6 +241,7 @@ impl Room {
         Some(Delivery {
             frame: Arc::clone(frame),
             burst_to: None,
+            skipped: skipped(next, frame),
         })
     }
 
@@ -322,6 +326,7 @@ fn next_of(ring: &FrameRing, entry: Option<u64>, next: Option<u64>) -> Option<De
             return Some(Delivery {
                 frame: Arc::clone(frame),
                 burst_to: None,
+                skipped: 0,
             });
         }
         // Either it is not there yet, or a new publish or a hole put its key in front.
@@ -332,7 +337,20 @@ fn next_of(ring: &FrameRing, entry: Option<u64>, next: Option<u64>) -> Option<De
         .newest()
         .filter(|newest| newest.number > frame.number)
         .cloned();
-    Some(Delivery { frame, burst_to })
+    let skipped = skipped(next, &frame);
+    Some(Delivery {
+        frame,
+        burst_to,
+        skipped,
+    })
+}
+
+/// How many frames lie between the one that was due and the one that is given. Those of another
+/// publish or rendition were not due.
+fn skipped(due: Option<u64>, given: &FrameSet) -> u64 {
+    let first = given.rendition.first_number(given.epoch);
+    let due = due.filter(|due| *due >= first);
+    due.map_or(0, |due| given.number.saturating_sub(due))
 }
 
 impl Move {

@@ -102,6 +102,33 @@ fn viewer_left_behind_jumps_to_the_newest_key() {
 }
 
 #[test]
+fn frames_that_a_jump_leaves_out_are_counted_and_those_of_a_new_publish_are_not() {
+    let mut room = Room::default();
+    room.push(frame(TrackKind::Video, 0, true));
+    room.push(frame(TrackKind::Audio, 0, true));
+    let mut cursor = room.join(Rendition::Safe);
+    cursor.audio = Some(0);
+    let skipped = |room: &Room, cursor: &mut Cursor, track| {
+        let delivery = room.next(cursor, track).unwrap();
+        cursor.advance(&delivery.frame);
+        delivery.skipped
+    };
+    for track in [TrackKind::Video, TrackKind::Audio] {
+        assert_eq!(skipped(&room, &mut cursor, track), 0, "it joins");
+    }
+    for number in 1..20 {
+        room.push(frame(TrackKind::Video, number, number == 15));
+    }
+    assert_eq!(skipped(&room, &mut cursor, TrackKind::Video), 14);
+    assert_eq!(skipped(&room, &mut cursor, TrackKind::Video), 0);
+    let next = 7 << 32;
+    room.push(frame(TrackKind::Video, next, true));
+    room.push(frame(TrackKind::Audio, next, true));
+    assert_eq!(skipped(&room, &mut cursor, TrackKind::Video), 0);
+    assert_eq!(skipped(&room, &mut cursor, TrackKind::Audio), 0);
+}
+
+#[test]
 fn viewer_two_frames_behind_a_key_gets_them_all() {
     let mut room = Room::default();
     room.push(frame(TrackKind::Video, 0, true));

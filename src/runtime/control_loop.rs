@@ -13,14 +13,18 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::core_loop::CoreMail;
+use super::crowd::Crowd;
 use super::http_conn::{HttpConn, READ_BYTES};
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tls_files::TlsKeeper;
 use super::watchdog::{Heartbeat, Watchdog};
 use super::{clock, process};
 use crate::control::{Control, ControlOutput};
-use crate::ids::ConnId;
-use crate::limits::{DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, MESSAGES_PER_TURN};
+use crate::ids::{ConnId, CoreId};
+use crate::limits::{
+    DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX, MESSAGES_PER_TURN,
+    METRICS_CONNECTIONS_MAX,
+};
 use crate::messages::ControlMsg;
 use crate::metrics::{
     ControlCounters, CoreCounters, Page, TranscodeCounters, VideoCounters, WebhookCounters,
@@ -127,6 +131,10 @@ pub struct ControlLoopConfig {
 pub struct ControlLoop {
     io: ControlLoopConfig,
     connections: BTreeMap<ConnId, HttpConn>,
+    /// Those of viewers.
+    viewers: Crowd,
+    /// Those that read the metrics: a flood of viewers does not keep the operator out.
+    scrapers: Crowd,
     /// Connections to look at in this turn.
     active: BTreeSet<ConnId>,
     next_connection: u64,
@@ -163,6 +171,8 @@ impl ControlLoop {
         Ok(Self {
             io: config,
             connections: BTreeMap::new(),
+            viewers: Crowd::new(HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX),
+            scrapers: Crowd::new(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX),
             active: BTreeSet::new(),
             next_connection: 0,
             mail_waits: true,
@@ -347,12 +357,13 @@ impl ControlLoop {
                 .get(core.index())
                 .is_some_and(|core| core.post(mail).is_ok());
             if !posted {
-                log::error!("a core's mailbox is full core={core}");
+                self.core_is_full(core);
                 self.io.control.publisher_lost(publisher, now);
             }
             return;
         }
-        if self.connections.len() >= HTTP_CONNECTIONS_MAX {
+        let of_metrics = token == METRICS;
+        if !self.crowd(of_metrics).admit(peer.ip()) {
             log::debug!("connection refused: too many peer={peer}");
             return;
         }
@@ -360,14 +371,29 @@ impl ControlLoop {
         self.next_connection += 1;
         let number = usize::try_from(id.0 + FIRST_CONNECTION).unwrap_or(usize::MAX);
         let place = (self.io.poll.registry(), Token(number));
-        let of_metrics = token == METRICS;
         match HttpConn::register(stream, tls, peer, of_metrics, place, now) {
             Ok(connection) => {
                 self.connections.insert(id, connection);
                 self.active.insert(id);
             }
-            Err(error) => log::debug!("connection lost at once: {error} peer={peer}"),
+            Err(error) => {
+                self.crowd(of_metrics).leave(peer.ip());
+                log::debug!("connection lost at once: {error} peer={peer}");
+            }
         }
+        self.count_connections();
+    }
+
+    fn crowd(&mut self, of_metrics: bool) -> &mut Crowd {
+        match of_metrics {
+            true => &mut self.scrapers,
+            false => &mut self.viewers,
+        }
+    }
+
+    fn count_connections(&self) {
+        let counters = self.io.control.counters();
+        counters.http_connections.set_len(self.viewers.len());
     }
 
     fn take_mail(&mut self, now: Instant) {
@@ -417,7 +443,10 @@ impl ControlLoop {
         };
         connection.deregister(self.io.poll.registry());
         self.active.remove(&id);
-        if !connection.is_of_metrics() {
+        let of_metrics = connection.is_of_metrics();
+        self.crowd(of_metrics).leave(connection.peer().ip());
+        self.count_connections();
+        if !of_metrics {
             self.io.control.handle_closed(id, now);
         }
     }
@@ -430,7 +459,7 @@ impl ControlLoop {
                 ControlOutput::Core { to, message } => {
                     if let Some(core) = self.io.cores.get(to.index()) {
                         if core.put(CoreMail::Message(message)).is_err() {
-                            log::error!("a core's mailbox is full core={to}");
+                            self.core_is_full(to);
                         }
                         ring.insert(to);
                     }
@@ -465,6 +494,11 @@ impl ControlLoop {
         next
     }
 
+    fn core_is_full(&self, core: CoreId) {
+        self.io.control.counters().mailbox_drops.inc();
+        log::error!("a core's mailbox is full core={core}");
+    }
+
     /// Writes what is left to say, as far as the sockets take it.
     fn flush_connections(&mut self, now: Instant) {
         let all: Vec<ConnId> = self.connections.keys().copied().collect();
@@ -485,6 +519,7 @@ impl ControlLoop {
             return;
         };
         if webhooks.post(event).is_err() {
+            self.io.control.counters().mailbox_drops.inc();
             log::error!("the webhook queue is full: an event is lost");
         }
     }

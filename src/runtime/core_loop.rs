@@ -378,6 +378,7 @@ impl CoreLoop {
                 }
                 EngineOutput::Control(message) => {
                     if self.io.control.put(ControlMail::Message(message)).is_err() {
+                        self.io.counters.mailbox_drops.inc();
                         log::error!("control's mailbox is full core={}", self.io.core);
                     }
                     self.rung.control = true;
@@ -537,9 +538,9 @@ impl CoreLoop {
     }
 
     fn count_turn(&self, began: Instant) {
-        let (publishers, rooms, viewers) = self.io.engine.sizes();
+        let (connections, rooms, viewers) = self.io.engine.sizes();
         let counters = &self.io.counters;
-        counters.publishers.set_len(publishers);
+        counters.rtmp_connections.set_len(connections);
         counters.rooms.set_len(rooms);
         counters.viewers.set_len(viewers);
         counters.turns.inc();

@@ -99,6 +99,10 @@ impl HttpConn {
         self.of_metrics
     }
 
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }

@@ -7,6 +7,7 @@ mod child;
 mod clock;
 mod control_loop;
 mod core_loop;
+mod crowd;
 mod handshakes;
 mod http_conn;
 mod interfaces;

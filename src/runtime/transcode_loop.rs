@@ -55,8 +55,9 @@ impl TranscodeLoop {
             };
             match message {
                 Ok(message) => {
+                    let is_unit = matches!(message, TranscodeMsg::Unit { .. });
+                    self.counters.units.add(u64::from(is_unit));
                     transcoder.handle(message, &mut |core, reply| self.reply(core, reply));
-                    self.counters.units.inc();
                 }
                 Err(true) => return,
                 Err(false) => {}
@@ -67,6 +68,9 @@ impl TranscodeLoop {
                 look_at = now + CHILDREN_EVERY;
                 self.serve(&mut transcoder, &mut children);
             }
+            self.counters.streams.set_len(transcoder.streams());
+            self.counters.concealed.set(transcoder.concealed());
+            self.counters.panics.set(transcoder.faults());
         }
     }
 

@@ -9,6 +9,7 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::clock;
 use super::mailbox::Mailbox;
+use crate::ids::Secret;
 use crate::media::time::Timebase;
 use crate::metrics::WebhookCounters;
 use crate::webhook::{Due, Outbox, Outcome, Verdict, WebhookEvent};
@@ -23,7 +24,8 @@ const FLUSH_TIME: Duration = Duration::from_secs(3);
 /// The webhook thread.
 #[derive(Debug)]
 pub struct WebhookLoop {
-    url: String,
+    /// May hold a token.
+    url: Secret,
     inbox: Mailbox<WebhookEvent>,
     timebase: Timebase,
     agent: Agent,
@@ -52,7 +54,7 @@ impl WebhookLoop {
             .user_agent(concat!("rtmpeer/", env!("CARGO_PKG_VERSION")))
             .build();
         Self {
-            url,
+            url: Secret::new(url),
             inbox,
             timebase,
             agent: Agent::new_with_config(config),
@@ -65,36 +67,43 @@ impl WebhookLoop {
         let mut outbox = Outbox::new();
         let mut stop_by: Option<Instant> = None;
         loop {
+            let ended = self.take_mail(&mut outbox);
             let now = clock::now();
+            if ended && stop_by.is_none() {
+                stop_by = Some(now + FLUSH_TIME);
+            }
             self.count(&outbox);
-            let due = match outbox.next_due(now) {
-                Due::Send(event) => {
-                    let event = event.clone();
-                    self.attempt(&mut outbox, &event);
-                    continue;
+            match next_step(&outbox, stop_by, now) {
+                Step::Deliver(event) => self.attempt(&mut outbox, &event),
+                // Nothing more comes in: only the retry is waited for.
+                Step::Pause(at) => std::thread::park_timeout(at.saturating_duration_since(now)),
+                Step::Wait(until) => {
+                    let event = match until {
+                        Some(at) => self.inbox.wait_until(at).ok(),
+                        None => self.inbox.wait(),
+                    };
+                    if let Some(event) = event {
+                        outbox.push(event, clock::now());
+                    }
                 }
-                Due::Wait(at) => Some(at),
-                Due::Idle => None,
-            };
-            match (due, stop_by) {
-                (None, Some(_)) => return,
-                (Some(at), Some(by)) if at > by => {
-                    log::error!(
-                        "webhooks not delivered before the stop count={}",
-                        outbox.len()
-                    );
+                Step::End => {
+                    if !outbox.is_empty() {
+                        let count = outbox.len();
+                        log::error!("webhooks not delivered before the stop count={count}");
+                    }
                     return;
                 }
-                // Nothing more comes in: only the retry is waited for.
-                (Some(at), Some(_)) => std::thread::park_timeout(at.duration_since(now)),
-                (Some(at), None) => match self.inbox.wait_until(at) {
-                    Ok(event) => outbox.push(event, clock::now()),
-                    Err(ended) => stop_by = ended.then(|| clock::now() + FLUSH_TIME),
-                },
-                (None, None) => match self.inbox.wait() {
-                    Some(event) => outbox.push(event, clock::now()),
-                    None => stop_by = Some(clock::now() + FLUSH_TIME),
-                },
+            }
+        }
+    }
+
+    /// Moves what has come into the outbox. `true`: nothing more will come.
+    fn take_mail(&self, outbox: &mut Outbox) -> bool {
+        loop {
+            let now = clock::now();
+            match self.inbox.wait_until(now) {
+                Ok(event) => outbox.push(event, now),
+                Err(ended) => return ended,
             }
         }
     }
@@ -130,7 +139,7 @@ impl WebhookLoop {
     }
 
     fn deliver(&self, event: &WebhookEvent) -> Outcome {
-        let mut request = self.agent.post(&self.url);
+        let mut request = self.agent.post(self.url.expose());
         for (name, value) in event.headers(self.timebase.wall(clock::now())) {
             request = request.header(name, value);
         }
@@ -143,9 +152,106 @@ impl WebhookLoop {
                 outcome
             }
             Err(error) => {
-                log::warn!("a webhook was not delivered: {error} event={}", event.id);
+                let why = in_words(&error);
+                log::warn!("a webhook was not delivered: {why} event={}", event.id);
                 Outcome::Failed
             }
         }
+    }
+}
+
+/// What the thread does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Tries to deliver this event.
+    Deliver(WebhookEvent),
+    /// Waits for an event, until a moment if there is one.
+    Wait(Option<Instant>),
+    /// Waits for a moment and for nothing else.
+    Pause(Instant),
+    /// Ends, whatever is left.
+    End,
+}
+
+/// `stop_by`: the server has stopped, and does not wait for longer than that.
+fn next_step(outbox: &Outbox, stop_by: Option<Instant>, now: Instant) -> Step {
+    match (outbox.next_due(now), stop_by) {
+        (Due::Idle, Some(_)) => Step::End,
+        // A receiver that takes its time gets no more of ours.
+        (Due::Send(_) | Due::Wait(_), Some(by)) if by <= now => Step::End,
+        (Due::Wait(at), Some(by)) if at > by => Step::End,
+        (Due::Send(event), _) => Step::Deliver(event.clone()),
+        (Due::Wait(at), Some(_)) => Step::Pause(at),
+        (Due::Wait(at), None) => Step::Wait(Some(at)),
+        (Due::Idle, None) => Step::Wait(None),
+    }
+}
+
+/// An error for the log. What is said of the URL is left out: it may hold a token.
+fn in_words(error: &ureq::Error) -> String {
+    if matches!(error, ureq::Error::BadUri(_)) {
+        return "webhook.url cannot be used: it names no host".to_owned();
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, RoomName};
+    use crate::webhook::EventKind;
+
+    fn event(id: &str) -> WebhookEvent {
+        WebhookEvent {
+            id: id.into(),
+            at: Duration::ZERO,
+            room: RoomName::parse("r").unwrap(),
+            session: "s".into(),
+            epoch: Epoch(1),
+            kind: EventKind::StreamStarted {
+                stream: serde_json::Value::Null,
+            },
+        }
+    }
+
+    #[test]
+    fn a_slow_receiver_does_not_hold_up_the_stop_of_the_server() {
+        let (mut outbox, now) = (Outbox::new(), clock::now());
+        for id in ["a", "b", "c"] {
+            outbox.push(event(id), now);
+        }
+        let by = now + FLUSH_TIME;
+        assert_eq!(next_step(&outbox, Some(by), now), Step::Deliver(event("a")));
+        // It took it, after nine seconds.
+        outbox.delivered("a");
+        let late = now + Duration::from_secs(9);
+        assert_eq!(next_step(&outbox, Some(by), late), Step::End);
+        assert_eq!(next_step(&outbox, None, late), Step::Deliver(event("b")));
+    }
+
+    #[test]
+    fn retries_are_waited_for_as_long_as_the_server_waits() {
+        let (mut outbox, now) = (Outbox::new(), clock::now());
+        assert_eq!(next_step(&outbox, None, now), Step::Wait(None));
+        assert_eq!(next_step(&outbox, Some(now), now), Step::End);
+        outbox.push(event("a"), now);
+        outbox.failed("a", now);
+        let again = now + Duration::from_secs(1);
+        assert_eq!(next_step(&outbox, None, now), Step::Wait(Some(again)));
+        let by = now + FLUSH_TIME;
+        assert_eq!(next_step(&outbox, Some(by), now), Step::Pause(again));
+        let too_soon = now + Duration::from_millis(900);
+        assert_eq!(next_step(&outbox, Some(too_soon), now), Step::End);
+    }
+
+    #[test]
+    fn the_url_is_in_no_line_of_the_log() {
+        let url = "http:///hook?token=SECRET".to_owned();
+        let error = ureq::Error::BadUri(format!("{url} is missing host"));
+        assert!(!in_words(&error).contains("SECRET"));
+        let (_, inbox) = super::super::mailbox::mailbox(1, None);
+        let timebase = clock::Clock::start().timebase();
+        let webhooks = WebhookLoop::new(url, inbox, timebase, Arc::default());
+        assert!(!format!("{webhooks:?}").contains("SECRET"));
     }
 }

@@ -32,6 +32,7 @@ pub struct Transcoder {
     actions: VecDeque<ChildAction>,
     strays: u64,
     faults: u64,
+    concealed: u64,
 }
 
 /// A stream that a core has opened and not closed.
@@ -47,6 +48,14 @@ struct Stream {
     mends_left: u32,
     /// Whether the core was told that nothing can be decoded.
     told: bool,
+}
+
+impl Stream {
+    /// Its units that could not be decoded and were replaced, since its transcoder was made.
+    fn concealed(&self) -> u64 {
+        let transcoder = self.transcoder.as_ref();
+        transcoder.map_or(0, |transcoder| transcoder.stats().concealed)
+    }
 }
 
 /// How a stream's work ended.
@@ -67,6 +76,7 @@ impl Transcoder {
             actions: VecDeque::new(),
             strays: 0,
             faults: 0,
+            concealed: 0,
         }
     }
 
@@ -177,6 +187,12 @@ impl Transcoder {
     #[must_use]
     pub fn faults(&self) -> u64 {
         self.faults
+    }
+
+    /// Units of all streams so far that could not be decoded and were replaced.
+    #[must_use]
+    pub fn concealed(&self) -> u64 {
+        self.concealed
     }
 
     fn open(
@@ -323,6 +339,7 @@ impl Transcoder {
             self.strays += 1;
             return;
         };
+        let before = stream.concealed();
         // After a panic the stream's codecs are dropped, so nobody sees them half changed.
         let outcome = match catch_unwind(AssertUnwindSafe(|| work(stream, sink))) {
             Ok(Ok(())) => Outcome::Done,
@@ -337,6 +354,7 @@ impl Transcoder {
                 )
             }
         };
+        self.concealed += stream.concealed().saturating_sub(before);
         match outcome {
             Outcome::Done => {}
             Outcome::Failed(text) => {

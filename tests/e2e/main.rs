@@ -12,6 +12,7 @@ mod kit;
 mod habits;
 mod hostile;
 mod media;
+mod metrics;
 mod signalling;
 mod tls;
 mod webhooks;

@@ -1,6 +1,11 @@
 //! Pages, files and JSON.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::media::codec::{TranscodeReason, TranscodeState};
+use crate::media::frame::{TrackInfo, TrackKind};
+use crate::media::verdict::{Figures, Verdict};
 
 fn get(rig: &mut Rig, path: &str) -> HttpResponse {
     let conn = rig.conn();
@@ -64,6 +69,97 @@ fn rooms_are_listed_with_what_is_known_of_them() {
     assert_eq!(get(&mut rig, "/v1/rooms/nobody").status, 404);
     rig.end(&publish);
     assert_eq!(json(&get(&mut rig, "/v1/rooms/cam"))["live"], false);
+}
+
+#[test]
+fn tracks_and_transcoding_are_told_of_each_room() {
+    let mut rig = Rig::new(1);
+    let publish = rig.publish("cam");
+    let told = |rig: &mut Rig, transcoding, transcode| {
+        let video = TrackInfo {
+            size: Some((1280, 720)),
+            frames_per_1000_s: Some(25_000),
+            ..TrackInfo::new(TrackKind::Video, 0, "H.264 High".into())
+        };
+        let other = TrackInfo {
+            frames_per_1000_s: Some(50_000),
+            ..TrackInfo::new(TrackKind::Video, 1, "H.265 Main".into())
+        };
+        let audio = TrackInfo {
+            sample_rate: Some(48_000),
+            channels: Some(6),
+            ..TrackInfo::new(TrackKind::Audio, 0, "AAC-LC".into())
+        };
+        rig.tell(ControlMsg::StreamChanged {
+            room: publish.room,
+            epoch: publish.epoch,
+            info: StreamInfo {
+                transcode,
+                transcoding,
+                tracks: vec![video, other, audio],
+                ..StreamInfo::default()
+            },
+        });
+        json(&get(rig, "/v1/rooms"))["rooms"][0].clone()
+    };
+    let room = told(&mut rig, TranscodeState::Off, None);
+    let off = serde_json::json!({ "state": "off", "why": null, "problem": null });
+    assert_eq!(room["transcode"], off);
+    let tracks = serde_json::json!([
+        { "kind": "video", "number": 0, "played": true, "codec": "H.264 High",
+          "width": 1280, "height": 720, "fps": 25.0 },
+        { "kind": "video", "number": 1, "played": false, "codec": "H.265 Main",
+          "width": null, "height": null, "fps": 50.0 },
+        { "kind": "audio", "number": 0, "played": true, "codec": "AAC-LC",
+          "sample_rate": 48_000, "channels": 6 },
+    ]);
+    assert_eq!(room["tracks"], tracks);
+    for (state, word) in [
+        (TranscodeState::Needed, "needed"),
+        (TranscodeState::Waiting, "waiting"),
+        (TranscodeState::Running, "running"),
+    ] {
+        let room = told(&mut rig, state, Some(TranscodeReason::Reordering));
+        let why = "it has B-frames";
+        let expected = serde_json::json!({ "state": word, "why": why, "problem": null });
+        assert_eq!(room["transcode"], expected);
+    }
+    let refused = TranscodeState::Refused("install ffmpeg".into());
+    let room = told(&mut rig, refused, Some(TranscodeReason::Interlaced));
+    assert_eq!(room["transcode"]["state"], "refused");
+    assert_eq!(room["transcode"]["problem"], "install ffmpeg");
+
+    // What was measured counts more than what is announced.
+    let figures = Figures {
+        frames_per_1000_s: Some(29_970),
+        ..Figures::default()
+    };
+    rig.tell(ControlMsg::StreamJudged {
+        room: publish.room,
+        epoch: publish.epoch,
+        verdict: Arc::new(Verdict {
+            items: Vec::new(),
+            figures,
+        }),
+    });
+    let room = json(&get(&mut rig, "/v1/rooms/cam"));
+    let rates = [&room["tracks"][0]["fps"], &room["tracks"][1]["fps"]];
+    assert_eq!(rates, [&29.97.into(), &50.0.into()]);
+    rig.end(&publish);
+    assert_eq!(json(&get(&mut rig, "/v1/rooms"))["rooms"], serde_json::json!([]));
+}
+
+#[test]
+fn ports_of_publishers_are_told_with_the_list() {
+    let mut rig = Rig::new(1);
+    let listed = json(&get(&mut rig, "/v1/rooms"));
+    assert_eq!(listed["rtmp_port"], 1_935);
+    assert!(listed["rtmps_port"].is_null(), "there is no certificate");
+    let mut rig = Rig::with(ControlConfig {
+        rtmps_port: Some(1_936),
+        ..ControlConfig::default()
+    });
+    assert_eq!(json(&get(&mut rig, "/v1/rooms"))["rtmps_port"], 1_936);
 }
 
 #[test]

@@ -336,6 +336,25 @@ fn bad_and_tiny_messages_of_every_codec_are_counted_and_the_stream_goes_on() {
     assert!(rig.units().is_empty() && rig.audio_configs().is_empty());
 }
 
+/// The tracks of a kind: number, codec, and what else is known.
+fn listed(rig: &Rig, kind: TrackKind) -> Vec<(u8, &str, [Option<u32>; 5])> {
+    let tracks = rig.ingest.info().tracks.iter();
+    tracks
+        .filter(|track| track.kind == kind)
+        .map(|track| {
+            let size = track.size;
+            let facts = [
+                size.map(|(width, _)| width),
+                size.map(|(_, height)| height),
+                track.frames_per_1000_s,
+                track.sample_rate,
+                track.channels.map(u32::from),
+            ];
+            (track.number, track.codec.as_str(), facts)
+        })
+        .collect()
+}
+
 #[test]
 fn track_0_plays_and_the_others_are_listed() {
     let rig = sample!("multitrack");
@@ -345,7 +364,24 @@ fn track_0_plays_and_the_others_are_listed() {
     let info = rig.ingest.info();
     assert_eq!(info.video.as_deref(), Some("H.264 High"));
     assert_eq!(info.audio.as_deref(), Some("AAC-LC 48 kHz mono"));
-    assert_eq!(info.tracks, ["video 1: H.265", "audio 1: Opus"]);
+    let size = |width, height, rate| [Some(width), Some(height), rate, None, None];
+    assert_eq!(
+        listed(&rig, TrackKind::Video),
+        [
+            (0, "H.264 High", size(96, 64, Some(25_000))),
+            (1, "H.265 Main", size(96, 64, None))
+        ]
+    );
+    let sound = |rate, channels| [None, None, None, Some(rate), Some(channels)];
+    assert_eq!(
+        listed(&rig, TrackKind::Audio),
+        [
+            (0, "AAC-LC", sound(48_000, 1)),
+            (1, "Opus", sound(48_000, 2))
+        ]
+    );
+    let order: Vec<_> = info.tracks.iter().map(|track| track.number).collect();
+    assert_eq!(order, [0, 1, 0, 1], "pictures, then sounds");
     assert_eq!(rig.warnings(), [IngestWarning::Multitrack]);
     let stats = rig.ingest.stats();
     assert_eq!(stats.dropped(DropReason::Multitrack), stats.dropped_total());
@@ -370,7 +406,34 @@ fn tracks_in_one_message_are_told_apart_and_bounded() {
     assert_eq!(rig.coded()[0].data, HEVC_IDR);
     let tracks: Vec<(u8, &[u8])> = (1..31).map(|track| (track, HEVC_P)).collect();
     rig.video(40, &many(3, &tracks));
-    assert_eq!(rig.ingest.info().tracks.len(), 16);
+    let listed = listed(&rig, TrackKind::Video);
+    assert_eq!(listed[1], (1, "H.265 Main", [Some(160), Some(90), None, None, None]));
+    assert_eq!(listed[2], (2, "H.265", [None; 5]), "no sequence header came");
+    assert_eq!(listed.len(), 1 + 16);
+}
+
+#[test]
+fn track_that_is_not_played_is_listed_anew_when_it_changes() {
+    let mut rig = Rig::new();
+    let audio = |packet_type: u8, four_cc: &[u8; 4], data: &[u8]| {
+        // Multitrack, one track: number 3.
+        [&[0x95, packet_type], &four_cc[..], &[3], data].concat()
+    };
+    rig.audio(0, &audio(1, b".mp3", &[0xff, 0xfb, 0x90, 0x44, 0, 0]));
+    let sound = |rate, channels| [None, None, None, Some(rate), Some(channels)];
+    assert_eq!(listed(&rig, TrackKind::Audio), [(3, "MP3", sound(44_100, 2))]);
+    rig.audio(0, &audio(0, b"mp4a", &[0x11, 0x90]));
+    let expected = [(3, "AAC-LC", sound(48_000, 2))];
+    assert_eq!(listed(&rig, TrackKind::Audio), expected);
+    let told = |rig: &Rig| {
+        let outputs = rig.outputs.iter();
+        outputs.filter(|it| matches!(it, IngestOutput::Info(_))).count()
+    };
+    let before = told(&rig);
+    rig.audio(20, &audio(0, b"mp4a", &[0x11, 0x90]));
+    rig.audio(40, &audio(1, b"mp4a", &[0x21, 0x22]));
+    assert_eq!(listed(&rig, TrackKind::Audio), expected);
+    assert_eq!(told(&rig), before, "no news");
 }
 
 #[test]

@@ -71,6 +71,21 @@ fn stream_gives_packets_from_open_to_close() {
 }
 
 #[test]
+fn units_that_cannot_be_decoded_are_counted_for_all_streams_and_for_good() {
+    let mut worker = worker();
+    replies(&mut worker, unit(0, &UNIT));
+    replies(&mut worker, unit(1, &[0xff; 9]));
+    assert_eq!(worker.concealed(), 1);
+    // A stream that ends takes nothing back.
+    let publisher = PUBLISHER;
+    replies(&mut worker, TranscodeMsg::Close { publisher });
+    replies(&mut worker, open(PUBLISHER, &CONFIG));
+    replies(&mut worker, unit(2, &UNIT));
+    replies(&mut worker, unit(3, &[0xff; 9]));
+    assert_eq!(worker.concealed(), 2);
+}
+
+#[test]
 fn unusable_configuration_is_told_and_a_good_one_mends_it() {
     let mut worker = worker();
     let (_, complaints) = replies(&mut worker, configure(&[0xff; 8]));

@@ -85,7 +85,7 @@ impl Seen {
                 self.audio = Some(unit.pts);
             }
             IngestOutput::Info(info) => {
-                assert!(info.tracks.len() <= 16, "tracks without bound");
+                assert!(info.tracks.len() <= 18, "tracks without bound");
                 if let Some((width, height)) = info.size {
                     assert!((1..=8_192).contains(&width) && (1..=8_192).contains(&height));
                 }
