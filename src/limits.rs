@@ -201,6 +201,8 @@ pub const TLS_CHAIN_MAX: usize = 16;
 pub const TLS_FILES_CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// A certificate that ends within this is worth a warning: renewals come at two thirds of 90 days.
 pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
+/// Time between two warnings of that, while nothing is done about it.
+pub const TLS_EXPIRY_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
 
 // -- transcoding (src/transcode) --
 

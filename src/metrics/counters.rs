@@ -309,6 +309,7 @@ mod tests {
             names::BUILD_INFO,
             names::PROCESS_RESIDENT_MEMORY,
             names::PROCESS_CPU,
+            names::TLS_CERTIFICATE_EXPIRY,
         ];
         for metric in names::ALL {
             let counted = samples.iter().any(|sample| sample.metric == *metric);

@@ -60,6 +60,9 @@ metrics! {
     PROCESS_CPU = Counter "process_cpu_seconds_total":
         "CPU time of the process, user and system.";
 
+    TLS_CERTIFICATE_EXPIRY = Gauge "rtmpeer_tls_certificate_expiry_timestamp_seconds":
+        "Unix time at which the TLS certificate in use ends; missing without one.";
+
     // -- a core: gauges --
     VIEWERS = Gauge "rtmpeer_viewers":
         "Viewers' sessions on a core, connected or not.";

@@ -31,6 +31,8 @@ pub struct Page<'a> {
     pub version: &'a str,
     /// What the process uses.
     pub process: ProcessUsage,
+    /// When the TLS certificate ends, since the Unix epoch, if there is one.
+    pub certificate_expiry: Option<Duration>,
     /// Each core's counters, by its number.
     pub cores: &'a [Arc<CoreCounters>],
     /// Each transcode worker's counters, by its number.
@@ -54,6 +56,10 @@ impl Page<'_> {
         families.line(names::PROCESS_RESIDENT_MEMORY, "", "", &memory);
         let cpu = seconds(self.process.cpu);
         families.line(names::PROCESS_CPU, "", "", &cpu);
+        if let Some(expiry) = self.certificate_expiry {
+            let seconds = expiry.as_secs().to_string();
+            families.line(names::TLS_CERTIFICATE_EXPIRY, "", "", &seconds);
+        }
         for (number, core) in self.cores.iter().enumerate() {
             families.samples(&format!("core=\"{number}\""), &core.samples());
         }
@@ -148,7 +154,7 @@ fn seconds(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn page() -> String {
+    fn page(certificate_expiry: Option<Duration>) -> String {
         let cores = [
             Arc::new(CoreCounters::default()),
             Arc::new(CoreCounters::default()),
@@ -165,6 +171,7 @@ mod tests {
                 resident_memory_bytes: 4_096,
                 cpu: Duration::from_millis(1_250),
             },
+            certificate_expiry,
             cores: &cores,
             workers: &[Arc::new(TranscodeCounters::default())],
             video: &VideoCounters::default(),
@@ -175,7 +182,7 @@ mod tests {
     }
 
     /// The parts of the page that a change of format would change.
-    const GOLDEN: [&str; 6] = [
+    const GOLDEN: [&str; 7] = [
         "# HELP process_cpu_seconds_total CPU time of the process, user and system.\n\
          # TYPE process_cpu_seconds_total counter\n\
          process_cpu_seconds_total 1.250000\n\
@@ -195,19 +202,28 @@ mod tests {
         "rtmpeer_ingest_to_send_seconds_bucket{core=\"0\",le=\"+Inf\"} 1\n\
          rtmpeer_ingest_to_send_seconds_sum{core=\"0\"} 0.003000\n\
          rtmpeer_ingest_to_send_seconds_count{core=\"0\"} 1\n",
+        "# TYPE rtmpeer_tls_certificate_expiry_timestamp_seconds gauge\n\
+         rtmpeer_tls_certificate_expiry_timestamp_seconds 1800000000\n",
     ];
+
+    const EXPIRY: Duration = Duration::from_secs(1_800_000_000);
 
     #[test]
     fn the_page_reads_as_documented() {
-        let page = page();
+        let page = page(Some(EXPIRY));
         for part in GOLDEN {
             assert!(page.contains(part), "missing:\n{part}\nin:\n{page}");
         }
     }
 
     #[test]
+    fn without_a_certificate_there_is_no_end_of_one() {
+        assert!(!page(None).contains("certificate"));
+    }
+
+    #[test]
     fn each_metric_has_one_head_and_no_sample_stands_twice() {
-        let page = page();
+        let page = page(Some(EXPIRY));
         let mut heads = std::collections::BTreeSet::new();
         let mut samples = std::collections::BTreeSet::new();
         for line in page.lines() {

@@ -82,10 +82,11 @@ pub struct AllCounters {
 }
 
 impl AllCounters {
-    fn page(&self, control: &ControlCounters) -> String {
+    fn page(&self, control: &ControlCounters, certificate_expiry: Option<Duration>) -> String {
         let page = Page {
             version: env!("CARGO_PKG_VERSION"),
             process: process::usage(),
+            certificate_expiry,
             cores: &self.cores,
             workers: &self.workers,
             video: &self.video,
@@ -420,13 +421,14 @@ impl ControlLoop {
         };
         let control = &mut self.io.control;
         let counters = &self.io.counters;
+        let expiry = self.io.tls.as_ref().and_then(TlsKeeper::expires);
         let buffer = &mut self.buffer;
         let alive = connection.turn(now, buffer, |input, peer| {
             use super::http_conn::ConnInput;
             match input {
                 ConnInput::Request(request) => control.handle_request(id, peer, *request, now),
                 ConnInput::WebSocket(message) => control.handle_websocket(id, message, now),
-                ConnInput::Metrics(respond) => respond(counters.page(control.counters())),
+                ConnInput::Metrics(respond) => respond(counters.page(control.counters(), expiry)),
             }
         });
         if alive.more {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use rustls::{InconsistentKeys, ServerConfig};
 use super::tls::{TlsProtocol, TlsTerms};
 use super::tls_dates::{date, validity};
 use crate::limits::{
-    TLS_CHAIN_MAX, TLS_EXPIRY_WARNING, TLS_FILE_BYTES_MAX, TLS_FILES_CHECK_INTERVAL,
+    TLS_CHAIN_MAX, TLS_EXPIRY_WARNING, TLS_EXPIRY_WARNING_INTERVAL, TLS_FILE_BYTES_MAX,
+    TLS_FILES_CHECK_INTERVAL,
 };
 use crate::media::time::Timebase;
 
@@ -56,10 +58,20 @@ impl fmt::Display for TlsFilesError {
 pub struct TlsKeeper {
     files: TlsFiles,
     timebase: Timebase,
-    rtmps: TlsTerms,
-    https: TlsTerms,
+    certificate: Certificate,
     watch: Watch,
     next_look: Instant,
+    /// When its end is looked at again.
+    next_concern: Instant,
+}
+
+/// A certificate as it was read.
+#[derive(Debug)]
+struct Certificate {
+    rtmps: TlsTerms,
+    https: TlsTerms,
+    /// Its first and its last moment, since the Unix epoch.
+    validity: Option<RangeInclusive<Duration>>,
 }
 
 impl TlsKeeper {
@@ -69,27 +81,34 @@ impl TlsKeeper {
     /// When one of them is missing or unreadable, or they are no certificate and its key.
     pub fn load(files: TlsFiles, timebase: Timebase, now: Instant) -> Result<Self, TlsFilesError> {
         let stamps = Stamps::of(&files);
-        let (rtmps, https) = read(&files, timebase.wall(now))?;
+        let certificate = read(&files, timebase.wall(now))?;
         Ok(Self {
             files,
             timebase,
-            rtmps,
-            https,
+            certificate,
             watch: Watch::new(stamps),
-            next_look: next_look(now),
+            next_look: after(now, TLS_FILES_CHECK_INTERVAL),
+            next_concern: after(now, TLS_EXPIRY_WARNING_INTERVAL),
         })
     }
 
     /// Terms for the next RTMPS connection.
     #[must_use]
     pub fn rtmps(&self) -> TlsTerms {
-        self.rtmps.clone()
+        self.certificate.rtmps.clone()
     }
 
     /// Terms for the next HTTPS connection.
     #[must_use]
     pub fn https(&self) -> TlsTerms {
-        self.https.clone()
+        self.certificate.https.clone()
+    }
+
+    /// The certificate's last moment, since the Unix epoch; `None` if it cannot be read.
+    #[must_use]
+    pub fn expires(&self) -> Option<Duration> {
+        let validity = self.certificate.validity.as_ref();
+        validity.map(|validity| *validity.end())
     }
 
     /// When [`TlsKeeper::look`] wants to be called.
@@ -97,16 +116,30 @@ impl TlsKeeper {
         self.next_look
     }
 
-    /// Looks whether the files changed, if it is time, and reads them anew if they did.
+    /// Looks whether the files changed, if it is time, and reads them anew if they did. Warns of an
+    /// end that has come nearer meanwhile.
     pub(super) fn look(&mut self, now: Instant) {
         if now < self.next_look {
             return;
         }
-        self.next_look = next_look(now);
+        self.next_look = after(now, TLS_FILES_CHECK_INTERVAL);
         let stamps = Stamps::of(&self.files);
         if self.watch.is_to_be_read(&stamps) {
             self.take(stamps, now);
         }
+        if let Some(text) = self.concern_due(now) {
+            log::warn!("{CERTIFICATE}: {} {text}", self.files.certificate.display());
+        }
+    }
+
+    /// What there is to warn of, once in [`TLS_EXPIRY_WARNING_INTERVAL`].
+    fn concern_due(&mut self, now: Instant) -> Option<String> {
+        if now < self.next_concern {
+            return None;
+        }
+        self.next_concern = after(now, TLS_EXPIRY_WARNING_INTERVAL);
+        let validity = self.certificate.validity.as_ref()?;
+        concern(validity, self.timebase.wall(now))
     }
 
     /// Reads the files anew, changed or not. If they cannot be used the ones before stay.
@@ -118,7 +151,10 @@ impl TlsKeeper {
     fn take(&mut self, stamps: Stamps, now: Instant) {
         self.watch = Watch::new(stamps);
         match read(&self.files, self.timebase.wall(now)) {
-            Ok((rtmps, https)) => (self.rtmps, self.https) = (rtmps, https),
+            Ok(certificate) => {
+                self.certificate = certificate;
+                self.next_concern = after(now, TLS_EXPIRY_WARNING_INTERVAL);
+            }
             Err(error) => {
                 log::warn!("the new certificate is not used, the one before stays: {error}");
             }
@@ -126,8 +162,8 @@ impl TlsKeeper {
     }
 }
 
-fn next_look(now: Instant) -> Instant {
-    now.checked_add(TLS_FILES_CHECK_INTERVAL).unwrap_or(now)
+fn after(now: Instant, time: Duration) -> Instant {
+    now.checked_add(time).unwrap_or(now)
 }
 
 /// What tells one state of a file from another; `None`: it cannot be looked at.
@@ -175,37 +211,47 @@ impl Watch {
 }
 
 /// Reads and checks both files. Warnings go to the log.
-fn read(files: &TlsFiles, wall: Duration) -> Result<(TlsTerms, TlsTerms), TlsFilesError> {
+fn read(files: &TlsFiles, wall: Duration) -> Result<Certificate, TlsFilesError> {
     let chain = read_chain(&files.certificate)?;
     let key = read_key(&files.key)?;
-    let leaf = chain.first().and_then(|leaf| validity(leaf));
+    let validity = chain.first().and_then(|leaf| validity(leaf));
     let shown = files.certificate.display();
     let config = build(chain, key, files)?;
-    if let Some(validity) = leaf {
-        let last = *validity.end();
-        let until = date(last);
-        if wall > last {
-            log::warn!(
-                "{CERTIFICATE}: {shown} ended on {until}: players and encoders will refuse it; \
-                 renew it"
-            );
-        } else if wall < *validity.start() {
-            log::warn!(
-                "{CERTIFICATE}: {shown} begins only on {}: check the clock of this machine",
-                date(*validity.start())
-            );
-        } else if last.saturating_sub(wall) < TLS_EXPIRY_WARNING {
-            log::warn!("{CERTIFICATE}: {shown} ends soon, on {until}: renew it");
-        } else {
-            log::info!("certificate is valid until {until} file={shown}");
+    if let Some(validity) = &validity {
+        match concern(validity, wall) {
+            Some(text) => log::warn!("{CERTIFICATE}: {shown} {text}"),
+            None => {
+                let until = date(*validity.end());
+                log::info!("certificate is valid until {until} file={shown}");
+            }
         }
     }
     let mut https = config.clone();
     https.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((
-        TlsTerms::new(config, TlsProtocol::Rtmps),
-        TlsTerms::new(https, TlsProtocol::Https),
-    ))
+    Ok(Certificate {
+        rtmps: TlsTerms::new(config, TlsProtocol::Rtmps),
+        https: TlsTerms::new(https, TlsProtocol::Https),
+        validity,
+    })
+}
+
+/// What is to be said of a certificate's time at `wall`, behind its name; `None`: it is well.
+fn concern(validity: &RangeInclusive<Duration>, wall: Duration) -> Option<String> {
+    let last = *validity.end();
+    if wall > last {
+        let until = date(last);
+        return Some(format!(
+            "ended on {until}: players and encoders will refuse it; renew it"
+        ));
+    }
+    if wall < *validity.start() {
+        let from = date(*validity.start());
+        return Some(format!(
+            "begins only on {from}: check the clock of this machine"
+        ));
+    }
+    let is_soon = last.saturating_sub(wall) < TLS_EXPIRY_WARNING;
+    is_soon.then(|| format!("ends soon, on {}: renew it", date(last)))
 }
 
 fn build(

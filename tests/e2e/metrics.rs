@@ -7,6 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::kit::publisher::TcpPublisher;
 use crate::kit::server::{KitServer, wait_for};
+use crate::kit::tls::KitTls;
 use crate::kit::udp_viewer::UdpViewer;
 use crate::{playing, plays, wait_live};
 
@@ -58,6 +59,19 @@ fn connections_viewers_and_errors_are_counted_as_they_come_and_go() {
     wait_metric(&server, "rtmpeer_publishers", 0);
     wait_metric(&server, "rtmpeer_rtmp_connections", 1);
     assert_eq!(metric(&server, "rtmpeer_rtmp_errors_total"), 1);
+}
+
+#[test]
+fn end_of_the_certificate_is_told_if_there_is_one() {
+    let name = "rtmpeer_tls_certificate_expiry_timestamp_seconds";
+    let server = KitServer::start_tls(1, KitTls::new());
+    let wall = std::time::UNIX_EPOCH.elapsed().unwrap();
+    let left = metric(&server, name) - wall.as_secs();
+    let days = left / 86_400;
+    assert!((395..=397).contains(&days), "{days} days are left");
+    let plain = KitServer::start(1, &[]);
+    let page = crate::kit::server::http(plain.addresses.metrics, "GET", "/metrics", &[], "");
+    assert!(!page.body.contains(name));
 }
 
 /// Connections that one address may have (`HTTP_CONNECTIONS_PER_ADDRESS_MAX`).

@@ -131,3 +131,30 @@ fn bad_new_files_leave_the_old_certificate_in_use() {
     keeper.reload(now());
     assert!(!Arc::ptr_eq(before.config_of(), keeper.https().config_of()));
 }
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn ends_that_are_near_or_past_and_beginnings_to_come_are_worth_a_word() {
+    let validity = 100 * DAY..=190 * DAY;
+    let said = |day: u32| concern(&validity, day * DAY);
+    assert!(said(99).unwrap().contains("begins only on"));
+    assert_eq!((said(100), said(176)), (None, None));
+    let soon = said(177).unwrap();
+    assert!(soon.contains("ends soon, on Fri, 10 Jul 1970"), "{soon}");
+    assert!(said(191).unwrap().contains("ended on"));
+}
+
+#[test]
+fn an_end_that_comes_nearer_while_the_server_runs_is_warned_of_once_a_day() {
+    let mut keeper = load(&pair("nearer")).unwrap();
+    let (start, wall) = (now(), Clock::start().timebase().wall(now()));
+    let left = keeper.expires().unwrap() - wall;
+    assert!(left > 396 * DAY && left <= 397 * DAY, "{left:?}");
+    let days = (0..400).filter(|day| keeper.concern_due(start + *day * DAY).is_some());
+    let days: Vec<u32> = days.collect();
+    assert_eq!(days.len(), 17, "{days:?}");
+    assert_eq!(days[0], 383);
+    let last = start + 399 * DAY;
+    assert_eq!(keeper.concern_due(last), None, "again only tomorrow");
+}
