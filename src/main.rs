@@ -1,5 +1,6 @@
 //! The rtmpeer program: arguments, configuration, logging, start, wait, exit code.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,24 +83,42 @@ fn main() -> ExitCode {
 }
 
 /// Makes a certificate and says how to use it.
-#[expect(clippy::print_stdout, reason = "what the command is for")]
 fn new_certificate(wanted: NewCertificate) -> ExitCode {
     let wall = Clock::start().timebase().wall(now());
     let made = match make_certificate(&wanted, wall) {
         Ok(made) => made,
         Err(error) => return fail(EXIT_FAILURE, &error.to_string()),
     };
-    println!("certificate  {}", made.files.certificate.display());
-    println!("key          {}", made.files.key.display());
-    println!("for          {}", made.names.join(", "));
-    println!("until        {}", made.until);
-    println!("\nIn rtmpeer.toml:\n");
-    println!("[tls]");
-    println!("certificate = {:?}", made.files.certificate);
-    println!("key = {:?}", made.files.key);
-    println!("\n[http]\ntls = true");
-    println!("\nRTMPS is then on port 1936 (rtmps.listen).");
+    print(&format!(
+        "certificate  {}\n\
+         key          {}\n\
+         for          {}\n\
+         until        {}\n\
+         \n\
+         In rtmpeer.toml:\n\
+         \n\
+         [tls]\n\
+         certificate = {:?}\n\
+         key = {:?}\n\
+         \n\
+         [http]\n\
+         tls = true\n\
+         \n\
+         RTMPS is then on port 1936 (rtmps.listen).\n",
+        made.files.certificate.display(),
+        made.files.key.display(),
+        made.names.join(", "),
+        made.until,
+        made.files.certificate,
+        made.files.key,
+    ));
     ExitCode::SUCCESS
+}
+
+/// Writes to standard output. Nobody may be reading it, which is no reason to stop.
+fn print(text: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
 #[expect(
@@ -112,7 +131,6 @@ fn fail(code: u8, text: &str) -> ExitCode {
 }
 
 /// Says where to publish and where to watch.
-#[expect(clippy::print_stdout, reason = "what the first run is looked at for")]
 fn greet(config: &Config, server: &Server) {
     let Addresses {
         rtmp,
@@ -122,52 +140,41 @@ fn greet(config: &Config, server: &Server) {
         webrtc,
         metrics,
     } = server.addresses();
-    let host = host_to_show(http);
     let gso = if server.segments_max() > 1 {
         "on"
     } else {
         "off"
     };
-    let port = |address: SocketAddr, usual: u16| match address.port() {
-        port if port == usual => String::new(),
-        port => format!(":{port}"),
+    let at = |address: SocketAddr, usual: u16| match address.port() {
+        port if port == usual => host_to_show(address),
+        port => format!("{}:{port}", host_to_show(address)),
     };
-    println!(
+    let mut lines = vec![format!(
         "rtmpeer {}  {} cores, UDP {} on all of them, GSO {gso}, receive buffer {} KiB",
         env!("CARGO_PKG_VERSION"),
         server.cores(),
         webrtc.port(),
         server.receive_buffer_bytes() / 1_024,
-    );
-    match &config.source {
-        Some(path) => println!("configuration  {}", path.display()),
-        None => println!("configuration  defaults (no file; the README lists the keys)"),
-    }
-    println!(
-        "publish  rtmp://{}{}/live   stream key: any room name",
-        host_to_show(rtmp),
-        port(rtmp, 1_935)
-    );
-    if let Some(rtmps) = rtmps {
-        println!(
-            "         rtmps://{}{}/live",
-            host_to_show(rtmps),
-            port(rtmps, 443)
-        );
-    }
+    )];
+    lines.push(match &config.source {
+        Some(path) => format!("configuration  {}", path.display()),
+        None => "configuration  defaults (no file; the README lists the keys)".to_owned(),
+    });
+    let key = "stream key: any room name";
+    lines.push(format!("publish  rtmp://{}/live   {key}", at(rtmp, 1_935)));
+    // Encoders take 443 for RTMPS if no port is named.
+    lines.extend(rtmps.map(|rtmps| format!("         rtmps://{}/live", at(rtmps, 443))));
     let (scheme, usual) = if https { ("https", 443) } else { ("http", 80) };
-    println!("watch    {scheme}://{host}{}/ROOM", port(http, usual));
-    println!("WHEP     {scheme}://{host}{}/ROOM/whep", port(http, usual));
-    println!(
-        "metrics  http://{}{}/metrics",
-        host_to_show(metrics),
-        port(metrics, 80)
-    );
+    let watch = at(http, usual);
+    lines.push(format!("watch    {scheme}://{watch}/ROOM"));
+    lines.push(format!("WHEP     {scheme}://{watch}/ROOM/whep"));
+    lines.push(format!("metrics  http://{}/metrics", at(metrics, 80)));
     if rtmp.ip().is_unspecified() {
-        println!(
-            "note     no stream keys are configured: whoever reaches the RTMP port may publish"
-        );
+        let note = "no stream keys are configured: whoever reaches the RTMP port may publish";
+        lines.push(format!("note     {note}"));
     }
+    lines.push(String::new());
+    print(&lines.join("\n"));
 }
 
 /// An address that people can type: the machine's own when it listens on all.

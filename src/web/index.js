@@ -4,9 +4,12 @@ import { fetchJson } from './player.js';
 
 /** Milliseconds between two looks. */
 const REFRESH_MS = 3000;
-/** The port that an RTMP address leaves out. */
+/** The ports that RTMP and RTMPS addresses leave out. */
 const RTMP_PORT = 1935;
+const RTMPS_PORT = 443;
+/** Where publishers connect, as the server says; RTMPS only with a certificate. */
 let rtmpPort = RTMP_PORT;
+let rtmpsPort = null;
 /** What the server takes as a room's name. */
 const ROOM_NAME = /^[A-Za-z0-9._~-]{1,128}$/;
 
@@ -18,9 +21,10 @@ const $ = (id) => document.getElementById(id);
 async function refresh() {
   if (!document.hidden) {
     try {
-      const { rooms, rtmp_port: port } = await fetchJson(new URL('v1/rooms', base));
-      if (port && port !== rtmpPort) {
-        rtmpPort = port;
+      const { rooms, rtmp_port: plain, rtmps_port: secure } = await fetchJson(new URL('v1/rooms', base));
+      if (plain !== rtmpPort || secure !== rtmpsPort) {
+        rtmpPort = plain;
+        rtmpsPort = secure;
         showAddresses();
       }
       showRooms(rooms);
@@ -69,9 +73,11 @@ function showAddresses() {
   const legal = ROOM_NAME.test(room);
   $('room-wrong').hidden = legal;
   if (!legal) return;
-  const port = rtmpPort === RTMP_PORT ? '' : `:${rtmpPort}`;
-  const server = `rtmp://${location.hostname}${port}/live`;
+  const at = (port, usual) => location.hostname + (port === usual ? '' : `:${port}`);
+  const server = `rtmp://${at(rtmpPort, RTMP_PORT)}/live`;
   $('server').textContent = server;
+  $('secure').hidden = rtmpsPort === null;
+  $('server-tls').textContent = `rtmps://${at(rtmpsPort, RTMPS_PORT)}/live`;
   $('key').textContent = room;
   $('watch').textContent = $('watch').href = new URL(room, base).href;
   $('whep').textContent = new URL(`${room}/whep`, base).href;

@@ -37,15 +37,20 @@ function showState() {
   $('message').hidden = text === '';
   $('spinner').hidden = ['error', 'playing'].includes(player.state);
   $('live').hidden = player.state !== 'playing';
-  $('advice').replaceChildren(...player.advice.map((line) => element('li', line)));
-  $('advice').hidden = player.advice.length === 0;
+  showAdvice();
   showSound();
+  wake();
 }
 
 function showSound() {
   const { muted } = $('video');
   $('sound').classList.toggle('muted', muted);
-  $('big-sound').hidden = !(muted && player.state === 'playing' && !quiet);
+  $('big-sound').hidden = !asksForSound();
+}
+
+/** Whether the browser keeps the sound off until it is touched. */
+function asksForSound() {
+  return $('video').muted && player.state === 'playing' && !quiet;
 }
 
 /** The user turned the sound off here: do not ask again. */
@@ -59,8 +64,54 @@ function setSound(on) {
 
 player.addEventListener('change', showState);
 player.addEventListener('sound', showSound);
+player.addEventListener('advice', showAdvice);
 $('big-sound').addEventListener('click', () => setSound(true));
 $('sound').addEventListener('click', () => setSound($('video').muted));
+// The whole picture is the button while the sound is asked for.
+$('video').addEventListener('click', () => {
+  if (asksForSound()) setSound(true);
+});
+
+// -- what the publisher could do better: behind a button, for those who want to know --
+
+function showAdvice() {
+  const lines = player.advice;
+  $('advice-toggle').hidden = lines.length === 0;
+  $('advice-count').textContent = String(lines.length);
+  $('advice-toggle').setAttribute('aria-label', `Advice for the publisher: ${lines.length}`);
+  $('advice-lines').replaceChildren(...lines.map((line) => element('li', line)));
+  if (lines.length === 0) toggleAdvice(false);
+}
+
+function toggleAdvice(shown) {
+  $('advice').hidden = !shown;
+  $('advice-toggle').setAttribute('aria-expanded', String(shown));
+  player.followsAdvice = shown;
+}
+
+$('advice-toggle').addEventListener('click', () => toggleAdvice($('advice').hidden));
+
+// -- nothing over a playing picture for those who only watch --
+
+/** Milliseconds without a movement after which the bar goes. */
+const REST_MS = 4000;
+/** The same while the sound is asked for. */
+const REST_ASKING_MS = 10000;
+let restTimer;
+
+function wake() {
+  clearTimeout(restTimer);
+  document.body.classList.remove('resting');
+  if (player.state !== 'playing') return;
+  restTimer = setTimeout(() => {
+    if ($('advice').hidden) document.body.classList.add('resting');
+    else wake();
+  }, asksForSound() ? REST_ASKING_MS : REST_MS);
+}
+
+for (const kind of ['pointermove', 'pointerdown', 'keydown', 'focusin']) {
+  addEventListener(kind, wake);
+}
 
 // -- statistics --
 
@@ -148,6 +199,8 @@ document.addEventListener('keydown', (event) => {
   if (event.key === 'm') setSound($('video').muted);
   if (event.key === 'f') toggleFullscreen();
   if (event.key === 'c' && player.canChat) toggleChat($('chat').hidden);
+  if (event.key === 'a' && player.advice.length > 0) toggleAdvice($('advice').hidden);
+  if (event.key === 'Escape') toggleAdvice(false);
 });
 
 addEventListener('pagehide', () => player.stop());

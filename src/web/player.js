@@ -18,6 +18,8 @@ const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 4000;
 /** Pause between two looks at the room's entry, where no message tells of the publisher. */
 const ROOM_POLL_MS = 3000;
+/** The same while the room plays and nobody reads the advice: it changes seldom. */
+const ROOM_POLL_PLAYING_MS = 30000;
 
 /** A media session: the part that is the same for both ways of signalling. */
 class Session {
@@ -278,8 +280,8 @@ function askForStereo(sdp) {
 /**
  * Plays a room in a <video>, over as many sessions as it takes.
  *
- * Events: `change` (state, text or notices differ), `chat` (detail: the message),
- * `stats` (detail: see `stats()`), `sound` (muted or not).
+ * Events: `change` (state or text differ), `advice` (what the publisher should change),
+ * `chat` (detail: the message), `stats` (detail: see `stats()`), `sound` (muted or not).
  * States: idle, connecting, offline, waiting-keyframe, playing, reconnecting, error.
  */
 export class RoomPlayer extends EventTarget {
@@ -289,6 +291,10 @@ export class RoomPlayer extends EventTarget {
     this.state = 'idle';
     this.text = '';
     this.advice = [];
+    /** Whether somebody reads the advice: it is asked for more often then. */
+    this.followsAdvice = false;
+    /** What becomes of video that browsers cannot play, as the room's entry says. */
+    this.transcode = null;
     this.live = null;
     this.attempts = 0;
     this.sessions = 0;
@@ -364,6 +370,7 @@ export class RoomPlayer extends EventTarget {
         // Before the media flows it says why it does not; afterwards it is about the chat.
         if (this.connected) this.#tell('chat', { from: 'server', text, time: new Date() });
         else this.complaint = text;
+        this.roomAt = undefined; // the room's entry may say more
         this.#derive();
       },
       down: (reason) => this.#down(reason),
@@ -400,7 +407,8 @@ export class RoomPlayer extends EventTarget {
     this.live = live;
     this.roomAt = 0;
     if (!live) {
-      this.advice = [];
+      this.transcode = null;
+      this.#setAdvice([]);
       this.progress.framesAt = this.progress.audioAt = -Infinity;
     }
     this.#derive();
@@ -472,6 +480,10 @@ export class RoomPlayer extends EventTarget {
       this.#set('playing', sound && !picture ? 'Sound only.' : '');
     } else if (this.live === false) {
       this.#set('offline', OFFLINE);
+    } else if (this.transcode?.state === 'refused') {
+      this.#set('error', inWords(this.transcode.problem));
+    } else if (['needed', 'waiting'].includes(this.transcode?.state)) {
+      this.#set('waiting-keyframe', 'Connected. Preparing the picture for browsers…');
     } else {
       this.#set('waiting-keyframe', 'Connected. Waiting for the first picture (a keyframe)…');
     }
@@ -484,17 +496,25 @@ export class RoomPlayer extends EventTarget {
   async #lookAtRoom() {
     const now = performance.now();
     const playing = this.state === 'playing';
-    const due = this.roomAt === undefined || now - this.roomAt > ROOM_POLL_MS;
-    if (!due || !this.connected || (playing && this.roomSeen) || document.hidden) return;
+    const rests = playing && this.roomSeen && !this.followsAdvice;
+    const pause = rests ? ROOM_POLL_PLAYING_MS : ROOM_POLL_MS;
+    const due = this.roomAt === undefined || now - this.roomAt > pause;
+    if (!due || !this.connected || document.hidden) return;
     this.roomAt = now + Math.random() * 1000;
     if (!playing) this.client.check?.();
     const room = await fetchJson(new URL(`v1/rooms/${this.room}`, this.base)).catch(() => null);
     this.roomSeen = playing && Boolean(room?.video || room?.audio);
-    this.advice = room?.advice ?? [];
+    this.transcode = room?.transcode ?? null;
+    this.#setAdvice(room?.advice ?? []);
     this.soundOnly = Boolean(room?.live && room.audio && !room.video);
     if (this.whep) this.live = Boolean(room?.live);
-    this.#tell('change');
     this.#derive();
+  }
+
+  #setAdvice(lines) {
+    if (lines.length === this.advice.length && lines.every((it, at) => it === this.advice[at])) return;
+    this.advice = lines;
+    this.#tell('advice');
   }
 
   /** What the overlay shows; see RTCInboundRtpStreamStats for where it comes from. */
@@ -562,6 +582,12 @@ export class RoomPlayer extends EventTarget {
 }
 
 const OFFLINE = 'The publisher is offline. The picture starts by itself when it comes.';
+
+/** A reason of the server's as a sentence of its own. */
+function inWords(reason) {
+  const text = String(reason || 'the server cannot convert the picture for browsers');
+  return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
+}
 
 /** JSON of the server's, always fresh. */
 export async function fetchJson(url) {

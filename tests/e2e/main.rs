@@ -13,6 +13,7 @@ mod habits;
 mod hostile;
 mod media;
 mod metrics;
+mod program;
 mod signalling;
 mod tls;
 mod webhooks;

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rtmpeer::runtime::now;
@@ -13,6 +13,7 @@ use crate::kit::server::{KitServer, wait_for};
 use crate::kit::tls::{KitStream, KitTls};
 use crate::kit::udp_viewer::UdpViewer;
 use crate::kit::websocket::KitSocket;
+use crate::program::{Program, command};
 use crate::{play_for, plays, wait_live};
 
 /// A server with a certificate, a live room published by RTMPS, and a player that joined by HTTPS.
@@ -255,28 +256,12 @@ fn renewed_certificate_is_shown_and_nobody_is_disturbed() {
     assert_eq!(socket.next_of("getChat"), "still here");
 }
 
-/// The program itself, killed at the end.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn hangup_reads_the_certificate_anew_at_once() {
     let old = KitTls::new();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rtmpeer"));
-    command
-        .env_clear()
-        .envs(old.settings())
-        .stdout(Stdio::piped());
-    for section in ["RTMP", "HTTP", "WEBRTC", "METRICS"] {
-        command.env(format!("RTMPEER_{section}__LISTEN"), "127.0.0.1:0");
-    }
-    let mut program = Program(command.env("RTMPEER_CORES", "1").spawn().unwrap());
+    let mut command = command();
+    command.envs(old.settings()).stdout(Stdio::piped());
+    let mut program = Program(command.spawn().unwrap());
     let mut banner = String::new();
     let mut output = program.0.stdout.take().unwrap();
     let http: SocketAddr = loop {
@@ -294,8 +279,7 @@ fn hangup_reads_the_certificate_anew_at_once() {
     assert!(old.is_shown_by(http));
     let new = old.renew();
     let began = now();
-    let id = rustix::process::Pid::from_child(&program.0);
-    rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+    program.signal(rustix::process::Signal::HUP);
     wait_for("the new certificate", || {
         new.is_shown_by(http).then_some(())
     });

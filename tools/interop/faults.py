@@ -18,7 +18,7 @@ RETURN_SECONDS_MAX = 5
 # Five starts that each get three seconds and more.
 EXPLAIN_SECONDS = 40
 # All the page may say something with.
-PAGE_TEXTS = ("#message-text", "#advice")
+PAGE_TEXTS = ("#message-text",)
 
 CASES = {}
 

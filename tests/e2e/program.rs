@@ -1,0 +1,138 @@
+//! The program itself: its exit codes, what it prints, and its signals.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::kit::server::{http, wait_for};
+
+/// The program on free ports of this machine; killed at the end.
+pub struct Program(pub Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Program {
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+}
+
+/// A command of the program with nothing configured but its ports.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rtmpeer"));
+    command.env_clear().env("RTMPEER_CORES", "1");
+    for section in ["RTMP", "HTTP", "WEBRTC", "METRICS"] {
+        command.env(format!("RTMPEER_{section}__LISTEN"), "127.0.0.1:0");
+    }
+    command
+}
+
+/// What a start that fails says, in one line, and its exit code.
+fn failure(command: &mut Command) -> (i32, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let text = String::from_utf8(stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    (status.code().unwrap(), text)
+}
+
+#[test]
+fn wrong_configuration_ends_with_78_and_a_line_that_names_the_key() {
+    for (name, value, key) in [
+        ("RTMPEER_RTMP__LISTEN", "1935", "RTMPEER_RTMP__LISTEN"),
+        ("RTMPEER_HTTP__COLOUR", "red", "http.colour"),
+        ("RTMPEER_CORES", "[8191]", "cores"),
+        ("RTMPEER_TLS__KEY", "/nowhere/key.pem", "tls.key"),
+        ("RTMPEER_CONFIG", "/nowhere/rtmpeer.toml", "/nowhere/rtmpeer.toml"),
+    ] {
+        let (code, text) = failure(command().env(name, value));
+        assert_eq!(code, 78, "{text}");
+        assert!(text.starts_with("rtmpeer: ") && text.contains(key), "{text}");
+    }
+    let mut missing = command();
+    let missing = missing.args(["--config", "/nowhere/rtmpeer.toml"]);
+    assert_eq!(failure(missing).0, 78);
+}
+
+#[test]
+fn port_that_is_taken_ends_with_1_and_a_line_that_says_what_to_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (tcp, udp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
+    for (section, taken) in [("RTMP", tcp), ("HTTP", tcp), ("METRICS", tcp), ("WEBRTC", udp)] {
+        let name = format!("RTMPEER_{section}__LISTEN");
+        let (code, text) = failure(command().env(name, taken.to_string()));
+        assert_eq!(code, 1, "{text}");
+        let key = format!("{}.listen", section.to_ascii_lowercase());
+        assert!(text.contains(&key) && text.contains("another port"), "{text}");
+    }
+    drop((listener, socket));
+}
+
+#[test]
+fn help_and_version_are_told() {
+    for (argument, word) in [("--help", "--config"), ("--version", env!("CARGO_PKG_VERSION"))] {
+        let told = Command::new(env!("CARGO_BIN_EXE_rtmpeer")).arg(argument).output().unwrap();
+        assert!(told.status.success());
+        assert!(String::from_utf8(told.stdout).unwrap().contains(word));
+    }
+}
+
+/// A port that nobody has; somebody could take it before the program does.
+fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+#[test]
+fn program_whose_output_goes_nowhere_serves_and_stops_cleanly_by_either_signal() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let address = free_port();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut command = command();
+        command.env("RTMPEER_HTTP__LISTEN", address.to_string()).stdout(full);
+        let mut program = Program(command.stderr(Stdio::null()).spawn().unwrap());
+        wait_for("the program", || {
+            assert_eq!(program.0.try_wait().unwrap(), None, "it ended");
+            TcpStream::connect(address).ok()
+        });
+        let health = http(address, "GET", "/v1/health", &[], "");
+        assert_eq!(health.body, r#"{"status":"ready"}"#);
+        program.signal(signal);
+        let ended = wait_for("its end", || program.0.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(0));
+    }
+}
+
+#[test]
+fn first_lines_say_where_to_publish_and_where_to_watch() {
+    let mut program = Program(command().stdout(Stdio::piped()).spawn().unwrap());
+    let mut output = program.0.stdout.take().unwrap();
+    let mut told = String::new();
+    while !told.contains("/metrics\n") {
+        let mut buffer = [0; 4_096];
+        let count = output.read(&mut buffer).unwrap();
+        assert!(count > 0, "it ended: {told}");
+        told.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    for line in ["publish  rtmp://127.0.0.1:", "watch    http://127.0.0.1:", "WHEP     http://127.0.0.1:"] {
+        assert!(told.contains(line), "{line} is missing: {told}");
+    }
+    assert!(!told.contains("rtmps://"), "there is no certificate: {told}");
+    // Whoever reads them may go.
+    drop(output);
+    let (_, rest) = told.split_once("watch    http://").unwrap();
+    let address: SocketAddr = rest.split_once('/').unwrap().0.parse().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /v1/health HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("ready"), "{answer}");
+}
