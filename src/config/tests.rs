@@ -320,6 +320,14 @@ fn bad_variables_are_refused_by_their_name() {
 }
 
 #[test]
+fn the_readme_lists_every_key() {
+    let readme = include_str!("../../README.md");
+    for (key, _) in KEYS {
+        assert!(readme.contains(&format!("`{key}`")), "{key} is missing");
+    }
+}
+
+#[test]
 fn port_zero_may_be_used_for_all() {
     let env = [
         ("RTMPEER_RTMP__LISTEN", "127.0.0.1:0"),
