@@ -118,7 +118,9 @@ fn new_certificate(wanted: NewCertificate) -> ExitCode {
 /// Writes to standard output. Nobody may be reading it, which is no reason to stop.
 fn print(text: &str) {
     let mut output = std::io::stdout().lock();
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    let _ = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
 }
 
 #[expect(

@@ -168,7 +168,9 @@ fn every_third_party_crate_has_one_home() {
                 let used = names_before(&line, name)
                     || [";", " as "].iter().any(|after| {
                         let import = format!("use {name}{after}");
-                        line.trim_start().trim_start_matches("pub ").starts_with(&import)
+                        line.trim_start()
+                            .trim_start_matches("pub ")
+                            .starts_with(&import)
                     });
                 if used && !homes.contains(&module.as_str()) {
                     wrong.push(format!("{}:{number}: {name} in {module}", file.display()));

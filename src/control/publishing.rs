@@ -366,7 +366,9 @@ impl Control {
 fn in_words(info: &StreamInfo) -> String {
     let video = info.video.as_deref().unwrap_or("no video yet");
     let audio = info.audio.as_deref().unwrap_or("no audio yet");
-    let size = info.size.map(|(width, height)| format!(" {width}x{height}"));
+    let size = info
+        .size
+        .map(|(width, height)| format!(" {width}x{height}"));
     format!("{video}{}, {audio}", size.unwrap_or_default())
 }
 

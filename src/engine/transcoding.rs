@@ -8,9 +8,7 @@ use super::safe_video::Updated;
 use super::{Engine, EngineOutput, Timer};
 use crate::ids::{PublisherId, RoomId};
 use crate::limits::TRANSCODE_KEYFRAME_INTERVAL;
-use crate::media::codec::{
-    CodedFrame, TranscodeReason, TranscodeState, VideoConfig, VideoMode,
-};
+use crate::media::codec::{CodedFrame, TranscodeReason, TranscodeState, VideoConfig, VideoMode};
 use crate::media::frame::{Rendition, StreamInfo, VideoFrame};
 use crate::messages::{ControlMsg, VideoMsg, VideoReply};
 

@@ -388,8 +388,12 @@ impl Ingest {
     fn tracks(&self, info: &StreamInfo) -> Vec<TrackInfo> {
         let video = tracks::played_video(info, self.video.frames_per_second());
         let audio = tracks::played_audio(&self.audio);
-        let videos = video.into_iter().chain(self.others.of_kind(TrackKind::Video));
-        let audios = audio.into_iter().chain(self.others.of_kind(TrackKind::Audio));
+        let videos = video
+            .into_iter()
+            .chain(self.others.of_kind(TrackKind::Video));
+        let audios = audio
+            .into_iter()
+            .chain(self.others.of_kind(TrackKind::Audio));
         videos.chain(audios).collect()
     }
 

@@ -62,9 +62,8 @@ impl OtherTracks {
 
     /// Takes what a message holds of such a track.
     pub(super) fn video(&mut self, message: &Bytes, tag: &VideoTag, report: &mut Report) {
-        let new = |codec: &dyn ToString| {
-            TrackInfo::new(TrackKind::Video, tag.track, codec.to_string())
-        };
+        let new =
+            |codec: &dyn ToString| TrackInfo::new(TrackKind::Video, tag.track, codec.to_string());
         match &tag.body {
             VideoBody::Config { codec, data } => {
                 let track = described(*codec, tag.track, &message.slice(data.clone()));
@@ -88,9 +87,8 @@ impl OtherTracks {
 
     /// As [`Self::video`].
     pub(super) fn audio(&mut self, message: &Bytes, tag: &AudioTag, report: &mut Report) {
-        let new = |codec: &dyn ToString| {
-            TrackInfo::new(TrackKind::Audio, tag.track, codec.to_string())
-        };
+        let new =
+            |codec: &dyn ToString| TrackInfo::new(TrackKind::Audio, tag.track, codec.to_string());
         // Nothing of it is played: what a track of its own would say is not said.
         let (mut alone, mut unsaid) = (AudioTrack::default(), Report::default());
         match &tag.body {

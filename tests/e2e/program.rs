@@ -50,11 +50,18 @@ fn wrong_configuration_ends_with_78_and_a_line_that_names_the_key() {
         ("RTMPEER_HTTP__COLOUR", "red", "http.colour"),
         ("RTMPEER_CORES", "[8191]", "cores"),
         ("RTMPEER_TLS__KEY", "/nowhere/key.pem", "tls.key"),
-        ("RTMPEER_CONFIG", "/nowhere/rtmpeer.toml", "/nowhere/rtmpeer.toml"),
+        (
+            "RTMPEER_CONFIG",
+            "/nowhere/rtmpeer.toml",
+            "/nowhere/rtmpeer.toml",
+        ),
     ] {
         let (code, text) = failure(command().env(name, value));
         assert_eq!(code, 78, "{text}");
-        assert!(text.starts_with("rtmpeer: ") && text.contains(key), "{text}");
+        assert!(
+            text.starts_with("rtmpeer: ") && text.contains(key),
+            "{text}"
+        );
     }
     let mut missing = command();
     let missing = missing.args(["--config", "/nowhere/rtmpeer.toml"]);
@@ -66,20 +73,34 @@ fn port_that_is_taken_ends_with_1_and_a_line_that_says_what_to_do() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (tcp, udp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
-    for (section, taken) in [("RTMP", tcp), ("HTTP", tcp), ("METRICS", tcp), ("WEBRTC", udp)] {
+    for (section, taken) in [
+        ("RTMP", tcp),
+        ("HTTP", tcp),
+        ("METRICS", tcp),
+        ("WEBRTC", udp),
+    ] {
         let name = format!("RTMPEER_{section}__LISTEN");
         let (code, text) = failure(command().env(name, taken.to_string()));
         assert_eq!(code, 1, "{text}");
         let key = format!("{}.listen", section.to_ascii_lowercase());
-        assert!(text.contains(&key) && text.contains("another port"), "{text}");
+        assert!(
+            text.contains(&key) && text.contains("another port"),
+            "{text}"
+        );
     }
     drop((listener, socket));
 }
 
 #[test]
 fn help_and_version_are_told() {
-    for (argument, word) in [("--help", "--config"), ("--version", env!("CARGO_PKG_VERSION"))] {
-        let told = Command::new(env!("CARGO_BIN_EXE_rtmpeer")).arg(argument).output().unwrap();
+    for (argument, word) in [
+        ("--help", "--config"),
+        ("--version", env!("CARGO_PKG_VERSION")),
+    ] {
+        let told = Command::new(env!("CARGO_BIN_EXE_rtmpeer"))
+            .arg(argument)
+            .output()
+            .unwrap();
         assert!(told.status.success());
         assert!(String::from_utf8(told.stdout).unwrap().contains(word));
     }
@@ -97,7 +118,9 @@ fn program_whose_output_goes_nowhere_serves_and_stops_cleanly_by_either_signal()
         let address = free_port();
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut command = command();
-        command.env("RTMPEER_HTTP__LISTEN", address.to_string()).stdout(full);
+        command
+            .env("RTMPEER_HTTP__LISTEN", address.to_string())
+            .stdout(full);
         let mut program = Program(command.stderr(Stdio::null()).spawn().unwrap());
         wait_for("the program", || {
             assert_eq!(program.0.try_wait().unwrap(), None, "it ended");
@@ -122,16 +145,25 @@ fn first_lines_say_where_to_publish_and_where_to_watch() {
         assert!(count > 0, "it ended: {told}");
         told.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
-    for line in ["publish  rtmp://127.0.0.1:", "watch    http://127.0.0.1:", "WHEP     http://127.0.0.1:"] {
+    for line in [
+        "publish  rtmp://127.0.0.1:",
+        "watch    http://127.0.0.1:",
+        "WHEP     http://127.0.0.1:",
+    ] {
         assert!(told.contains(line), "{line} is missing: {told}");
     }
-    assert!(!told.contains("rtmps://"), "there is no certificate: {told}");
+    assert!(
+        !told.contains("rtmps://"),
+        "there is no certificate: {told}"
+    );
     // Whoever reads them may go.
     drop(output);
     let (_, rest) = told.split_once("watch    http://").unwrap();
     let address: SocketAddr = rest.split_once('/').unwrap().0.parse().unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /v1/health HTTP/1.0\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /v1/health HTTP/1.0\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("ready"), "{answer}");

@@ -143,10 +143,13 @@ fn tracks_and_transcoding_are_told_of_each_room() {
         }),
     });
     let room = json(&get(&mut rig, "/v1/rooms/cam"));
-    let rates = [&room["tracks"][0]["fps"], &room["tracks"][1]["fps"]];
-    assert_eq!(rates, [&29.97.into(), &50.0.into()]);
+    let rate = |track: usize| room["tracks"][track]["fps"].as_f64();
+    assert_eq!((rate(0), rate(1)), (Some(29.97), Some(50.0)));
     rig.end(&publish);
-    assert_eq!(json(&get(&mut rig, "/v1/rooms"))["rooms"], serde_json::json!([]));
+    assert_eq!(
+        json(&get(&mut rig, "/v1/rooms"))["rooms"],
+        serde_json::json!([])
+    );
 }
 
 #[test]

@@ -506,6 +506,7 @@ fn what_becomes_of_the_video_is_told_at_each_step() {
     rig.wait(TRANSCODE_LINGER / 2);
     assert_eq!(last_state(&rig.said()), Some(TranscodeState::Needed));
     rig.join(2);
+    assert_eq!(last_state(&rig.said()), Some(TranscodeState::Waiting));
     rig.fails("install ffmpeg", Some(Duration::from_secs(20)));
     let refused = TranscodeState::Refused("install ffmpeg".into());
     assert_eq!(last_state(&rig.said()), Some(refused));
@@ -521,7 +522,10 @@ fn video_that_may_not_be_transcoded_is_refused_and_sound_alone_waits_for_nothing
     never.join(1);
     never.publishes(VideoCodec::Avc, Some(TranscodeReason::Reordering));
     let state = last_state(&never.said()).unwrap();
-    assert!(state.problem().unwrap().contains("video.transcode"), "{state:?}");
+    assert!(
+        state.problem().unwrap().contains("video.transcode"),
+        "{state:?}"
+    );
     let mut always = rig(false);
     always.engine.set_video_mode(VideoMode::Always);
     always.join(1);

@@ -368,7 +368,7 @@ fn track_0_plays_and_the_others_are_listed() {
     assert_eq!(
         listed(&rig, TrackKind::Video),
         [
-            (0, "H.264 High", size(96, 64, Some(25_000))),
+            (0, "H.264 High", size(96, 64, Some(10_000))),
             (1, "H.265 Main", size(96, 64, None))
         ]
     );
@@ -377,7 +377,7 @@ fn track_0_plays_and_the_others_are_listed() {
         listed(&rig, TrackKind::Audio),
         [
             (0, "AAC-LC", sound(48_000, 1)),
-            (1, "Opus", sound(48_000, 2))
+            (1, "Opus", sound(48_000, 1))
         ]
     );
     let order: Vec<_> = info.tracks.iter().map(|track| track.number).collect();
@@ -407,8 +407,15 @@ fn tracks_in_one_message_are_told_apart_and_bounded() {
     let tracks: Vec<(u8, &[u8])> = (1..31).map(|track| (track, HEVC_P)).collect();
     rig.video(40, &many(3, &tracks));
     let listed = listed(&rig, TrackKind::Video);
-    assert_eq!(listed[1], (1, "H.265 Main", [Some(160), Some(90), None, None, None]));
-    assert_eq!(listed[2], (2, "H.265", [None; 5]), "no sequence header came");
+    assert_eq!(
+        listed[1],
+        (1, "H.265 Main", [Some(160), Some(90), None, None, None])
+    );
+    assert_eq!(
+        listed[2],
+        (2, "H.265", [None; 5]),
+        "no sequence header came"
+    );
     assert_eq!(listed.len(), 1 + 16);
 }
 
@@ -421,13 +428,18 @@ fn track_that_is_not_played_is_listed_anew_when_it_changes() {
     };
     rig.audio(0, &audio(1, b".mp3", &[0xff, 0xfb, 0x90, 0x44, 0, 0]));
     let sound = |rate, channels| [None, None, None, Some(rate), Some(channels)];
-    assert_eq!(listed(&rig, TrackKind::Audio), [(3, "MP3", sound(44_100, 2))]);
+    assert_eq!(
+        listed(&rig, TrackKind::Audio),
+        [(3, "MP3", sound(44_100, 2))]
+    );
     rig.audio(0, &audio(0, b"mp4a", &[0x11, 0x90]));
     let expected = [(3, "AAC-LC", sound(48_000, 2))];
     assert_eq!(listed(&rig, TrackKind::Audio), expected);
     let told = |rig: &Rig| {
         let outputs = rig.outputs.iter();
-        outputs.filter(|it| matches!(it, IngestOutput::Info(_))).count()
+        outputs
+            .filter(|it| matches!(it, IngestOutput::Info(_)))
+            .count()
     };
     let before = told(&rig);
     rig.audio(20, &audio(0, b"mp4a", &[0x11, 0x90]));
