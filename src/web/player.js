@@ -405,7 +405,7 @@ export class RoomPlayer extends EventTarget {
       this.#watchFrames();
     }
     this.live = live;
-    this.roomAt = 0;
+    this.roomAt = undefined;
     if (!live) {
       this.transcode = null;
       this.#setAdvice([]);

@@ -188,6 +188,25 @@ async def mute(world):
     return await explained(world, {"RTMPEER_VIDEO__FFMPEG": str(script)}, "ffmpeg")
 
 
+@case("a viewer who waits for the transcoder is told that the picture is prepared")
+async def prepared(world):
+    script = LOGS / "slow-ffmpeg"
+    script.write_text("#!/bin/sh\nexec sleep 1000\n")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    server = Server(settings={"RTMPEER_VIDEO__FFMPEG": str(script)})
+    room, said = world.room("prepared"), {}
+    try:
+        await server.start()
+        async with publishers.ffmpeg(server, room, encoder="obs-defaults"):
+            await until(lambda: server.is_live(room), 15, f"room {room} is live")
+            for query in ("", "?whep"):
+                async with await world.browser.open(server.url(room + query)) as page:
+                    said[query or "ws"] = await page.wait_text("#message-text", "Preparing", seconds=10)
+        return said
+    finally:
+        await server.kill()
+
+
 @case("transcoding switched off: page and /v1/rooms say so")
 async def never(world):
     return await explained(world, {"RTMPEER_VIDEO__TRANSCODE": "never"}, "B-frame")

@@ -222,6 +222,13 @@ window.probe = (() => {
       return document.querySelector(selector)?.textContent ?? null;
     },
 
+    /** What lies over the picture and can be seen, by its id. */
+    overPicture() {
+      const others = [...document.querySelectorAll('#stage > *')].filter((it) => it !== video());
+      const seen = (it) => !it.hidden && getComputedStyle(it).opacity !== '0';
+      return others.filter(seen).map((it) => it.id);
+    },
+
     shown(selector) {
       const element = document.querySelector(selector);
       return Boolean(element) && !element.hidden;

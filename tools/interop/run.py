@@ -290,6 +290,11 @@ async def b_frames(world):
             text = await page.wait_text("#advice", "B-frame", seconds=5)
             await page.request("press", key="Escape")
             require(not await page.probe("shown", "#advice"), "the advice stays")
+
+            async def bare():
+                return await page.probe("overPicture") == []
+
+            await until(bare, 10, "nothing lies over the picture")
         async with await world.browser.open(world.server.url("")) as page:
             await page.wait_text("#rooms li", "B-frame", seconds=10)
         return {"advice": text.strip()}
