@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::media::aac::AacError;
 use crate::media::avc::AvcError;
-use crate::media::codec::VideoCodec;
-use crate::media::flv::{AudioCodec, FlvError, UnknownCodec};
+use crate::media::codec::{AudioCodec, VideoCodec};
+use crate::media::flv::{FlvError, UnknownCodec};
 
 /// Something that the publisher should know. Each kind is given once per publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
