@@ -504,6 +504,7 @@ impl Engine {
             }
             IngestOutput::Verdict(verdict) => {
                 let epoch = publish.epoch;
+                let verdict = self.with_conversion(publisher, verdict);
                 self.notify_publisher(publisher, &verdict);
                 self.control(ControlMsg::StreamJudged {
                     room,

@@ -29,6 +29,7 @@ struct Said {
     video: Vec<VideoMsg>,
     info: Vec<StreamInfo>,
     troubles: Vec<Option<String>>,
+    verdicts: Vec<Arc<Verdict>>,
     keyframes_asked: usize,
     /// Numbers of video frames for another core.
     fed: Vec<u64>,
@@ -189,6 +190,9 @@ impl Rig {
                 EngineOutput::Control(ControlMsg::PictureTrouble { trouble, .. }) => {
                     said.troubles.push(trouble);
                 }
+                EngineOutput::Control(ControlMsg::StreamJudged { verdict, .. }) => {
+                    said.verdicts.push(verdict);
+                }
                 EngineOutput::Control(ControlMsg::KeyframeWanted { room }) => {
                     assert_eq!(room, ROOM);
                     said.keyframes_asked += 1;
@@ -212,6 +216,15 @@ impl Rig {
                 }
             }
         }
+    }
+
+    /// What the verdict says of the conversion, and how grave that is.
+    fn judged(&mut self) -> Option<(Severity, String)> {
+        self.ingest(IngestOutput::Verdict(Arc::default()));
+        let said = self.said();
+        let item = said.verdicts[0].items.first()?;
+        assert_eq!(item.code, "transcoding");
+        Some((item.severity, item.text.clone()))
     }
 
     fn source_is_safe(&self) -> bool {
@@ -358,6 +371,33 @@ fn failure_is_told_with_its_reason_and_tried_again() {
     assert_eq!(said.words(), "odf");
     assert_eq!(said.troubles, [None]);
     assert!(said.info.last().unwrap().advice.is_empty());
+}
+
+#[test]
+fn verdict_says_what_really_becomes_of_the_video() {
+    let mut rig = rig(false);
+    rig.publishes(VideoCodec::Avc, None);
+    assert_eq!(rig.judged(), None);
+    rig.publishes(VideoCodec::Avc, Some(TranscodeReason::Reordering));
+    let (severity, text) = rig.judged().unwrap();
+    assert_eq!(severity, Severity::Info);
+    assert!(text.contains("is encoded anew"), "{text}");
+    rig.join(1);
+    rig.avc(2);
+    rig.fails("install ffmpeg", Some(Duration::from_secs(10)));
+    let (severity, text) = rig.judged().unwrap();
+    assert_eq!(severity, Severity::Problem);
+    assert!(
+        text.contains("does not encode it anew: install ffmpeg"),
+        "{text}"
+    );
+    rig.engine.set_video_mode(VideoMode::Never);
+    let (severity, text) = rig.judged().unwrap();
+    assert_eq!(severity, Severity::Warning);
+    assert!(text.contains("video.transcode is \"never\""), "{text}");
+    let hevc = VideoCodec::Hevc;
+    rig.publishes(hevc, Some(TranscodeReason::Codec(hevc)));
+    assert_eq!(rig.judged().unwrap().0, Severity::Problem);
 }
 
 #[test]
