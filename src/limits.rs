@@ -309,15 +309,16 @@ pub const VIDEO_PENDING_FRAMES_MAX: usize = 1_024;
 pub const VIDEO_KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// A child that takes frames and gives none for this long hangs.
 pub const VIDEO_HANG_AFTER: Duration = Duration::from_secs(1);
-/// The same before its first frame: a program is started and its libraries are loaded.
-pub const VIDEO_OPENING_MAX: Duration = Duration::from_secs(3);
-/// Time added to [`VIDEO_OPENING_MAX`] for each frame that is only decoded.
-pub const VIDEO_OPENING_PER_FRAME: Duration = Duration::from_millis(10);
+/// The same before the first frame of an encoder in hardware: a driver may sleep while it wakes the
+/// card.
+pub const VIDEO_HANG_AFTER_OPENING: Duration = Duration::from_secs(3);
 /// A silent child that still computes is spared this long at a time: on a busy machine a restart
 /// would make it only later.
 pub const VIDEO_HANG_SPARE: Duration = Duration::from_millis(250);
 /// Longest time that a silent child is spared in all.
 pub const VIDEO_HANG_SPARE_MAX: Duration = Duration::from_secs(4);
+/// Time added to it before the first frame, for each that is only decoded.
+pub const VIDEO_HANG_SPARE_PER_CACHED: Duration = Duration::from_millis(10);
 /// Frames that a child must have taken in silence before it is said to hang: more than any codec
 /// reorders (14496-10 §A.3.1 h: 16 frames).
 pub const VIDEO_HANG_FRAMES: u32 = 20;

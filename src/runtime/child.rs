@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -164,13 +165,15 @@ impl ChildProcess {
 
     /// Whether it waits for a CPU or a disk, and the CPU time it has used, in ticks (proc(5)).
     pub(super) fn cpu_use(&self) -> Option<(bool, u64)> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
-        // After the name in parentheses: the state, and as 12th and 13th, utime and stime.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        let waits = matches!(fields.next()?, "R" | "D");
-        let user: u64 = fields.nth(10)?.parse().ok()?;
-        let system: u64 = fields.next()?.parse().ok()?;
-        Some((waits, user.saturating_add(system)))
+        let process = format!("/proc/{}", self.process.id());
+        let (_, ticks) = read_stat(format!("{process}/stat"))?;
+        let threads = std::fs::read_dir(format!("{process}/task")).ok()?;
+        let mut states = threads.flatten().map(|thread| {
+            let stat = read_stat(thread.path().join("stat"));
+            stat.map(|(state, _)| state)
+        });
+        let waits = states.any(|state| matches!(state, Some('R' | 'D')));
+        Some((waits, ticks))
     }
 
     /// Kills it and whatever it started.
@@ -199,6 +202,17 @@ impl Drop for ChildProcess {
             let _ = self.process.wait();
         }
     }
+}
+
+/// State and CPU time, in ticks, of a process or a thread (proc(5)).
+fn read_stat(path: impl AsRef<Path>) -> Option<(char, u64)> {
+    let stat = std::fs::read_to_string(path).ok()?;
+    // After the name in parentheses: the state, and as 12th and 13th, utime and stime.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let user: u64 = fields.nth(10)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((state, user.saturating_add(system)))
 }
 
 fn piped(io: impl FnOnce() -> io::Result<usize>) -> Piped {
@@ -380,7 +394,7 @@ mod tests {
         child.kill();
         wait_for(|| child.ended().is_some());
         wait_for(|| is_gone(grandchild));
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
     }
 
     #[test]
@@ -421,6 +435,19 @@ mod tests {
         let limits = limits.unwrap();
         let line = limits.lines().find(|line| line.starts_with("Max cpu time"));
         assert_eq!(line.unwrap().split_whitespace().nth(3), Some("260"));
+    }
+
+    #[test]
+    fn a_child_that_computes_is_told_from_one_that_sleeps() {
+        let poll = Poll::new().unwrap();
+        let computes = start(poll.registry(), "while :; do :; done").unwrap();
+        wait_for(|| {
+            computes
+                .cpu_use()
+                .is_some_and(|(waits, ticks)| waits && ticks > 0)
+        });
+        let sleeps = start(poll.registry(), "exec sleep 60").unwrap();
+        wait_for(|| sleeps.cpu_use().is_some_and(|(waits, _)| !waits));
     }
 
     #[test]

@@ -346,7 +346,7 @@ impl VideoTranscoder {
             program: self.settings.ffmpeg.clone(),
             arguments: arguments(&self.settings, config, bit_rate),
         });
-        Child::new(child, config)
+        Child::new(child, config, self.settings.encoder)
     }
 
     /// Puts a new child in place of a stream's.

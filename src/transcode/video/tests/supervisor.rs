@@ -126,6 +126,13 @@ impl World {
         self.write_bytes(&shifted_flv());
     }
 
+    /// The child gives its first pictures within a second; those of the fixture last for 1.1 s.
+    fn begin(&mut self) {
+        self.run(28);
+        self.write();
+        self.next = 40;
+    }
+
     fn write_bytes(&mut self, bytes: &[u8]) {
         let child = self.child();
         self.transcoder.handle_stdout(child, bytes, self.now);
@@ -157,7 +164,9 @@ impl World {
             VideoReply::Failed {
                 text, retry_after, ..
             } => Some((text.as_str(), *retry_after)),
-            VideoReply::Frame { .. } | VideoReply::Restart { .. } => None,
+            VideoReply::Frame { .. } | VideoReply::Finished { .. } | VideoReply::Restart { .. } => {
+                None
+            }
         })
     }
 
@@ -203,8 +212,7 @@ fn frames_before_a_keyframe_are_not_fed() {
 #[test]
 fn what_the_child_makes_goes_to_the_core() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     assert_eq!(world.frames(), 12);
     let Some(VideoReply::Frame { publisher, frame }) = world.replies.first() else {
         panic!("a frame");
@@ -261,8 +269,7 @@ fn frames_sent_once_more_are_fed_once() {
 #[test]
 fn a_child_that_takes_frames_and_gives_none_for_a_second_is_replaced() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     world.run(29);
     assert_eq!(world.restarts(), 0);
     let before = world.child();
@@ -272,8 +279,20 @@ fn a_child_that_takes_frames_and_gives_none_for_a_second_is_replaced() {
 }
 
 #[test]
-fn a_child_has_longer_for_its_first_frame() {
+fn a_child_that_never_gives_a_frame_is_replaced_as_soon() {
     let mut world = World::open(VideoSettings::default());
+    world.run(29);
+    assert_eq!(world.restarts(), 0);
+    world.run(3);
+    assert_eq!(world.restarts(), 1);
+}
+
+#[test]
+fn an_encoder_in_hardware_has_longer_for_its_first_frame() {
+    let mut world = World::open(VideoSettings {
+        encoder: VideoEncoder::Nvenc,
+        ..VideoSettings::default()
+    });
     world.run(88);
     assert_eq!(world.restarts(), 0);
     world.run(5);
@@ -281,10 +300,29 @@ fn a_child_has_longer_for_its_first_frame() {
 }
 
 #[test]
+fn children_that_never_give_a_frame_open_the_breaker_within_seconds() {
+    let mut world = World::open(VideoSettings::default());
+    let (start, mut restarts) = (world.now, 0);
+    while world.failure().is_none() {
+        world.run(1);
+        if world.restarts() > restarts {
+            restarts = world.restarts();
+            let newest = world.next - 1;
+            for number in newest / 60 * 60..=newest {
+                world.frame_number(number, number < newest);
+            }
+            world.read();
+        }
+        assert!(world.now - start < Duration::from_secs(8), "{restarts}");
+    }
+    assert_eq!(restarts, 5);
+    assert!(world.failure().unwrap().0.contains("gives none"));
+}
+
+#[test]
 fn a_silent_child_that_computes_is_spared_but_not_for_ever() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     let since = world.now;
     while world.restarts() == 0 {
         world.frame_number(world.next, false);
@@ -307,8 +345,7 @@ fn a_silent_child_that_computes_is_spared_but_not_for_ever() {
 #[test]
 fn a_publisher_s_pause_is_no_hang() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     // As many as a codec may keep back.
     world.run(16);
     world.pass(Duration::from_secs(60));
@@ -319,8 +356,7 @@ fn a_publisher_s_pause_is_no_hang() {
 #[test]
 fn the_deadline_is_when_the_child_would_hang() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     let since = world.now;
     world.run(20);
     assert_eq!(world.settle(), Some(since + Duration::from_secs(1)));
@@ -414,8 +450,7 @@ fn without_ffmpeg_the_words_say_what_to_install() {
 #[test]
 fn a_keyframe_request_is_told_with_the_next_frame_once() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     world.run(20);
     world.input.clear();
     for _ in 0..3 {
@@ -431,8 +466,7 @@ fn a_keyframe_request_is_told_with_the_next_frame_once() {
 #[test]
 fn keyframe_requests_are_granted_twice_a_second_at_most() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     world.input.clear();
     for _ in 0..29 {
         world.send(VideoMsg::Keyframe {
@@ -451,8 +485,7 @@ fn keyframe_requests_are_granted_twice_a_second_at_most() {
 #[test]
 fn a_child_that_does_not_read_loses_frames_up_to_a_keyframe() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     // Not enough in silence to say that it hangs: one frame in 150 ms.
     for number in 40..62 {
         world.frame_number(number, false);
