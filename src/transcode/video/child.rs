@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 
 use super::VideoEncoder;
 use super::flv_reader::{FlvReadError, FlvReader};
-use super::frames::{FrameMaker, Source};
+use super::frames::{Feed, FrameMaker, Source};
 use super::matroska::{BlockKind, MatroskaWriter};
 use crate::limits::{
     VIDEO_HANG_AFTER, VIDEO_HANG_AFTER_OPENING, VIDEO_HANG_FRAMES, VIDEO_HANG_SPARE,
@@ -129,8 +129,10 @@ impl Child {
             pts: frame.pts,
             received: frame.received,
         };
-        let Some(ms) = self.frames.feed(source, !decode_only) else {
-            return Fed::Spent;
+        let (ms, decode_only) = match self.frames.feed(source, !decode_only) {
+            Feed::At(ms) => (ms, decode_only),
+            Feed::Late(ms) => (ms, true),
+            Feed::Spent => return Fed::Spent,
         };
         self.awaits_key = false;
         self.last_dts = Some(frame.dts);

@@ -91,6 +91,24 @@ impl World {
         });
     }
 
+    /// Sends the next frame with the time of another.
+    fn frame_timed_as(&mut self, number: i64) {
+        let frame = CodedFrame {
+            pts: MediaTime::from_millis(number * 33),
+            dts: MediaTime::from_millis(self.next * 33),
+            key: false,
+            data: Bytes::from(format!("<{}>", self.next)),
+            received: self.now,
+        };
+        self.next += 1;
+        self.send(VideoMsg::Frame {
+            publisher: PUBLISHER,
+            frame,
+            decode_only: false,
+        });
+        self.read();
+    }
+
     /// Sends `count` frames in real time, each read by the child at once.
     fn run(&mut self, count: usize) {
         for _ in 0..count {
@@ -233,6 +251,21 @@ fn cached_frames_are_marked_to_be_decoded_only() {
     world.read();
     let digits: Vec<i64> = world.commands().iter().map(|(_, digit)| *digit).collect();
     assert_eq!(digits, [2, 2, 0]);
+}
+
+/// A stream whose times go to and fro would else cost a child for each frame.
+#[test]
+fn a_frame_whose_time_is_past_is_decoded_only_and_costs_no_child() {
+    let mut world = World::open(VideoSettings::default());
+    world.begin();
+    world.input.clear();
+    for _ in 0..5 {
+        world.frame_timed_as(2);
+        world.run(1);
+    }
+    let digits: Vec<i64> = world.commands().iter().map(|(_, digit)| *digit).collect();
+    assert_eq!(digits, [2, 0, 2, 0, 2, 0, 2, 0, 2, 0]);
+    assert_eq!((world.started.len(), world.restarts()), (1, 0));
 }
 
 #[test]
