@@ -90,7 +90,7 @@ impl ChildProcess {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        contain(&mut command, containment);
+        Fetters::of(containment).put_on(&mut command);
         let mut process = command.spawn()?;
         let taken = (
             process.stdin.take(),
@@ -227,30 +227,12 @@ fn piped(io: impl FnOnce() -> io::Result<usize>) -> Piped {
 
 /// What the child does to itself between fork and exec.
 #[derive(Clone, Copy)]
-struct Fetters {
+pub(super) struct Fetters {
     parent: libc::pid_t,
     cpus: Option<libc::cpu_set_t>,
     memory_bytes: Option<u64>,
-}
-
-#[expect(
-    unsafe_code,
-    reason = "what a child may do is set between fork and exec"
-)]
-fn contain(command: &mut Command, containment: &Containment) {
-    let fetters = Fetters {
-        parent: rustix::process::getpid().as_raw_nonzero().get(),
-        cpus: cpu_set(&containment.cpus),
-        memory_bytes: containment
-            .limit_memory
-            .then_some(VIDEO_CHILD_MEMORY_BYTES_MAX),
-    };
-    // SAFETY: the closure runs in the child of a program with threads, where only system calls are
-    // safe. It makes nothing but those, by functions that neither allocate nor lock, and holds
-    // only plain values.
-    unsafe {
-        command.pre_exec(move || fetters.put_on());
-    }
+    cpu_seconds: Option<u64>,
+    niceness: i32,
 }
 
 #[expect(unsafe_code, reason = "cpu_set_t has no other interface")]
@@ -267,23 +249,59 @@ fn cpu_set(cpus: &[usize]) -> Option<libc::cpu_set_t> {
 }
 
 impl Fetters {
+    /// Those of a child that works on pictures.
+    fn of(containment: &Containment) -> Self {
+        let limit_memory = containment.limit_memory;
+        Self {
+            cpus: cpu_set(&containment.cpus),
+            memory_bytes: limit_memory.then_some(VIDEO_CHILD_MEMORY_BYTES_MAX),
+            cpu_seconds: Some(VIDEO_CHILD_CPU_ALLOWANCE.as_secs()),
+            niceness: VIDEO_CHILD_NICENESS,
+            ..Self::with_memory(0)
+        }
+    }
+
+    /// Those of a child that may have so many bytes of memory, and as much CPU time as it needs,
+    /// when it needs it.
+    pub(super) fn with_memory(bytes: u64) -> Self {
+        Self {
+            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            cpus: None,
+            memory_bytes: Some(bytes),
+            cpu_seconds: None,
+            niceness: 0,
+        }
+    }
+
+    /// Has the program that is to be started put them on.
+    #[expect(
+        unsafe_code,
+        reason = "what a child may do is set between fork and exec"
+    )]
+    pub(super) fn put_on(self, command: &mut Command) {
+        // SAFETY: the closure runs in the child of a program with threads, where only system calls
+        // are safe. It makes nothing but those, by functions that neither allocate nor lock, and
+        // holds only plain values.
+        unsafe {
+            command.pre_exec(move || self.lock());
+        }
+    }
+
     /// Runs in the child: system calls only.
     #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
-    fn put_on(&self) -> io::Result<()> {
+    fn lock(&self) -> io::Result<()> {
         // Where the kernel or the service manager forbids any of this, the child runs without it.
         limit(Resource::Core, Some(0), Some(0));
         let files = Some(VIDEO_CHILD_FILES_MAX);
         limit(Resource::Nofile, files, files);
-        limit(
-            Resource::Cpu,
-            Some(VIDEO_CHILD_CPU_ALLOWANCE.as_secs()),
-            None,
-        );
+        if self.cpu_seconds.is_some() {
+            limit(Resource::Cpu, self.cpu_seconds, None);
+        }
         if self.memory_bytes.is_some() {
             limit(Resource::As, self.memory_bytes, self.memory_bytes);
         }
         die_first();
-        let _ = rustix::process::nice(VIDEO_CHILD_NICENESS);
+        let _ = rustix::process::nice(self.niceness);
         // SAFETY: these calls change the child only; the set lives until after its call.
         unsafe {
             if let Some(cpus) = &self.cpus {
