@@ -63,6 +63,9 @@ pub const RTMP_CHUNK_STREAMS_MAX: usize = 64;
 pub const RTMP_CHUNK_SIZE_OUT: u32 = 4_096;
 /// Window of acknowledgements that we ask for, and assume until told another, in bytes.
 pub const RTMP_ACK_WINDOW_BYTES: u32 = 2_500_000;
+/// How long nothing must have come of a publisher that sends ahead of the clock until what it sent is
+/// acknowledged: in that time its close would have been seen.
+pub const RTMP_LATE_ACK_AFTER: Duration = Duration::from_millis(500);
 /// Smallest window that a publisher can make us acknowledge in, in bytes.
 pub const RTMP_ACK_WINDOW_BYTES_MIN: u32 = 64 * 1_024;
 /// Largest such window, in bytes.

@@ -183,6 +183,7 @@ impl Engine {
             state.held = false;
             if let Some(at) = state.resume_at(now) {
                 state.held = true;
+                state.session.acknowledge_late();
                 self.deadlines.set(Timer::Publisher(publisher), at);
                 return;
             }
