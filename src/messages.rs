@@ -383,6 +383,8 @@ pub enum TranscodeReply {
     Unplayable {
         /// Which publish.
         publisher: PublisherId,
+        /// How it is coded: another configuration may be under way.
+        config: AudioConfig,
         /// Why, in plain words.
         text: String,
     },

@@ -261,9 +261,11 @@ impl Engine {
             } => {
                 self.push_audio(publisher, pts, data, received);
             }
-            TranscodeReply::Unplayable { publisher, text } => {
-                self.audio_unplayable(publisher, text);
-            }
+            TranscodeReply::Unplayable {
+                publisher,
+                config,
+                text,
+            } => self.audio_unplayable(publisher, &config, text),
         }
     }
 

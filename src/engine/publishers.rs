@@ -21,6 +21,9 @@ use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
 use crate::rtmp::{CloseReason, Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
 use crate::webrtc::packetize::Packetizer;
 
+/// Configurations of a publish's audio that may prove undecodable before no more are tried.
+const AUDIO_FAILURES_MAX: u32 = 8;
+
 /// One RTMP connection.
 pub(super) struct Publisher {
     pub(super) session: RtmpSession,
@@ -63,7 +66,11 @@ pub(super) struct Publish {
     /// How its audio is coded.
     audio_config: Option<AudioConfig>,
     /// Whether its audio is being transcoded.
-    transcoding: bool,
+    pub(super) transcoding: bool,
+    /// How often it could not be decoded.
+    audio_failures: u32,
+    /// When what came last is shown or heard, if not before something else.
+    pub(super) newest: MediaTime,
     /// Codes of what the publisher itself was told to change.
     pub(super) notified: BTreeSet<&'static str>,
 }
@@ -159,6 +166,8 @@ impl Engine {
             told_trouble: None,
             audio_config: None,
             transcoding: false,
+            audio_failures: 0,
+            newest: MediaTime::ZERO,
             notified: BTreeSet::new(),
         });
         let room_state = self.room_entry(room);
@@ -232,7 +241,8 @@ impl Engine {
             return;
         };
         let (room, was) = (publish.room, publish.transcoding);
-        let config = publish.audio_config.clone();
+        let hopeless = publish.audio_failures >= AUDIO_FAILURES_MAX;
+        let config = publish.audio_config.clone().filter(|_| !hopeless);
         let watched = self
             .rooms
             .get(&room)
@@ -278,13 +288,32 @@ impl Engine {
         }
     }
 
-    pub(super) fn audio_unplayable(&mut self, publisher: PublisherId, text: String) {
+    /// The audio as it is configured cannot be decoded: the worker lets go of it, and another
+    /// configuration begins anew, though not for ever.
+    pub(super) fn audio_unplayable(
+        &mut self,
+        publisher: PublisherId,
+        config: &AudioConfig,
+        text: String,
+    ) {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
+        if publish.audio_config.as_ref() != Some(config) {
+            // The publisher has changed it meanwhile.
+            return;
+        }
+        publish.audio_failures = publish.audio_failures.saturating_add(1);
         log::warn!("audio cannot be played: {text} room={}", publish.name);
         publish.audio_config = None;
-        publish.transcoding = false;
+        if std::mem::take(&mut publish.transcoding) {
+            let message = TranscodeMsg::Close { publisher };
+            self.outputs
+                .push_back(EngineOutput::Transcode { publisher, message });
+        }
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
         if !publish.info.advice.contains(&text) {
             publish.info.advice.push(text);
         }

@@ -37,6 +37,8 @@ pub struct Transcoder {
 /// A stream that a core has opened and not closed.
 struct Stream {
     core: CoreId,
+    /// What its core wants decoded.
+    config: AudioConfig,
     /// `None` after a fault, until a new configuration.
     transcoder: Option<AudioTranscoder>,
     /// With a codec that a child process decodes.
@@ -192,12 +194,19 @@ impl Transcoder {
                 "the server transcodes {TRANSCODE_STREAMS_MAX} streams on one worker already: \
                  give it more workers"
             );
-            sink(core, TranscodeReply::Unplayable { publisher, text });
+            let config = config.clone();
+            let reply = TranscodeReply::Unplayable {
+                publisher,
+                config,
+                text,
+            };
+            sink(core, reply);
             return;
         }
         self.end_child(publisher);
         let stream = Stream {
             core,
+            config: config.clone(),
             transcoder: None,
             external: None,
             broken: 0,
@@ -221,6 +230,7 @@ impl Transcoder {
             self.end_child(publisher);
         }
         self.work(publisher, sink, |stream, _| {
+            stream.config = config.clone();
             let transcoder = match stream.transcoder.take() {
                 Some(transcoder) => transcoder,
                 None => {
@@ -273,7 +283,13 @@ impl Transcoder {
                 let text = "none of the publisher's audio can be decoded: choose AAC-LC, mono or \
                             stereo, in the encoder"
                     .to_owned();
-                sink(core, TranscodeReply::Unplayable { publisher, text });
+                let config = stream.config.clone();
+                let reply = TranscodeReply::Unplayable {
+                    publisher,
+                    config,
+                    text,
+                };
+                sink(core, reply);
             }
             Ok(())
         });
@@ -344,8 +360,12 @@ impl Transcoder {
                 if let Some(external) = &mut stream.external {
                     external.stop();
                 }
-                let core = stream.core;
-                sink(core, TranscodeReply::Unplayable { publisher, text });
+                let reply = TranscodeReply::Unplayable {
+                    publisher,
+                    config: stream.config.clone(),
+                    text,
+                };
+                sink(stream.core, reply);
             }
         }
         if let Some(mut external) = stream.external.take() {

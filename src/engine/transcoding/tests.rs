@@ -7,10 +7,10 @@ use crate::engine::{Certificate, EngineConfig};
 use crate::ids::{CoreId, Epoch, IdSource, RoomName, ViewerId};
 use crate::ingest::IngestOutput;
 use crate::limits::TRANSCODE_LINGER;
-use crate::media::codec::VideoCodec;
+use crate::media::codec::{AudioConfig, VideoCodec};
 use crate::media::frame::{ParameterSets, TrackKind};
 use crate::media::time::{MediaTime, Timebase};
-use crate::messages::{CoreMsg, MediaMsg, ViewerBegin};
+use crate::messages::{CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply, ViewerBegin};
 
 const PUBLISHER: PublisherId = PublisherId(5);
 const ROOM: RoomId = RoomId(9);
@@ -30,6 +30,7 @@ struct Said {
     info: Vec<StreamInfo>,
     troubles: Vec<Option<String>>,
     verdicts: Vec<Arc<Verdict>>,
+    audio: Vec<TranscodeMsg>,
     keyframes_asked: usize,
     /// Numbers of video frames for another core.
     fed: Vec<u64>,
@@ -205,17 +206,42 @@ impl Rig {
                     }
                 }
                 EngineOutput::Datagrams => self.engine.batch_sent(self.now),
+                EngineOutput::Transcode { message, .. } => said.audio.push(message),
                 EngineOutput::Tcp { .. }
                 | EngineOutput::CloseTcp { .. }
                 | EngineOutput::Control(_)
-                | EngineOutput::Core { .. }
-                | EngineOutput::Transcode { .. } => {}
+                | EngineOutput::Core { .. } => {}
                 EngineOutput::Timeout(at) => {
                     self.timeout = at;
                     return said;
                 }
             }
         }
+    }
+
+    fn sounds(&mut self, config: &AudioConfig) {
+        self.ingest(IngestOutput::AudioConfig(config.clone()));
+    }
+
+    /// The worker cannot decode the sound as configured.
+    fn cannot_decode(&mut self, config: &AudioConfig) {
+        let reply = TranscodeReply::Unplayable {
+            publisher: PUBLISHER,
+            config: config.clone(),
+            text: "choose AAC".into(),
+        };
+        self.engine.handle_transcoded(reply, self.now);
+    }
+
+    /// What was said to the audio worker: `o`pen, `c`onfigure, `u`nit, `x` close.
+    fn audio(&mut self) -> String {
+        let word = |message: &TranscodeMsg| match message {
+            TranscodeMsg::Open { .. } => 'o',
+            TranscodeMsg::Configure { .. } => 'c',
+            TranscodeMsg::Unit { .. } => 'u',
+            TranscodeMsg::Close { .. } => 'x',
+        };
+        self.said().audio.iter().map(word).collect()
     }
 
     /// What the verdict says of the conversion, and how grave that is.
@@ -398,6 +424,39 @@ fn verdict_says_what_really_becomes_of_the_video() {
     let hevc = VideoCodec::Hevc;
     rig.publishes(hevc, Some(TranscodeReason::Codec(hevc)));
     assert_eq!(rig.judged().unwrap().0, Severity::Problem);
+}
+
+/// Of each stream that the worker was told of, it is told the end: it keeps those it has.
+#[test]
+fn undecodable_audio_is_closed_at_its_worker_and_another_configuration_opens_it() {
+    let mut rig = rig(false);
+    let (bad, good) = (AudioConfig::Speex, AudioConfig::Mp3);
+    rig.join(1);
+    rig.sounds(&bad);
+    assert_eq!(rig.audio(), "o");
+    rig.cannot_decode(&bad);
+    assert_eq!(rig.audio(), "x");
+    rig.sounds(&good);
+    assert_eq!(rig.audio(), "o");
+    rig.cannot_decode(&bad);
+    assert_eq!(rig.audio(), "", "what was before does not count");
+    rig.engine.handle_publisher_closed(PUBLISHER, true, rig.now);
+    assert_eq!(rig.audio(), "x");
+}
+
+#[test]
+fn audio_that_stays_undecodable_is_not_opened_for_ever() {
+    let mut rig = rig(false);
+    rig.join(1);
+    let mut said = String::new();
+    for rate in 0..40 {
+        let config = AudioConfig::Nellymoser { rate };
+        rig.sounds(&config);
+        said.push_str(&rig.audio());
+        rig.cannot_decode(&config);
+        said.push_str(&rig.audio());
+    }
+    assert_eq!(said, "ox".repeat(8));
 }
 
 #[test]
