@@ -237,6 +237,12 @@ pub const AUDIO_UNITS_PER_FORMAT_CHANGE: u32 = 256;
 pub const GOP_FRAMES_MAX: usize = 1_024;
 /// Bytes of them: 20 s at 6 Mbit/s.
 pub const GOP_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Longest time that a publish goes on after its publisher is done, for what is still on its way:
+/// as far as a publisher may be ahead of the clock, and the time that a transcoder takes for its
+/// last pictures.
+pub const PUBLISH_TAIL_MAX: Duration = Duration::from_millis(1_500);
+/// Shortest such time where somebody watches: the last pictures leave with the next turns.
+pub const PUBLISH_TAIL_MIN: Duration = Duration::from_millis(100);
 /// How long a transcoding goes on that nobody needs: who reloads a page finds it at work.
 pub const TRANSCODE_LINGER: Duration = Duration::from_secs(10);
 /// Shortest time between two keyframes that viewers of one stream ask a transcoder for: each
@@ -310,7 +316,8 @@ pub const VIDEO_INPUT_AGE_MAX: Duration = Duration::from_secs(2);
 pub const VIDEO_PENDING_FRAMES_MAX: usize = 1_024;
 /// Shortest time between two keyframes that viewers ask for: each costs several frames' bits.
 pub const VIDEO_KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
-/// A child that takes frames and gives none for this long hangs.
+/// A child that takes frames and gives none for this long hangs, from its first one on: while it
+/// loads its libraries and decodes the cached frames, it computes, and is spared.
 pub const VIDEO_HANG_AFTER: Duration = Duration::from_secs(1);
 /// The same before the first frame of an encoder in hardware: a driver may sleep while it wakes the
 /// card.

@@ -6,6 +6,7 @@
 //! thousand viewers is never in memory a thousand times.
 
 mod deadlines;
+mod ending;
 mod gop;
 mod guard;
 mod pace;
@@ -37,6 +38,7 @@ pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};
 use crate::webrtc::{ViewerError, ViewerFactory};
 use deadlines::Deadlines;
+use ending::Tail;
 use publishers::Publisher;
 use rooms::RoomState;
 use turns::Turns;
@@ -103,6 +105,8 @@ enum Timer {
     Question(PublisherId),
     /// A publish's video transcoding.
     Video(PublisherId),
+    /// A publish whose publisher is done.
+    Ending(PublisherId),
     Drain,
 }
 
@@ -251,7 +255,7 @@ impl Engine {
     }
 
     /// Takes what a transcode worker made.
-    pub fn handle_transcoded(&mut self, reply: TranscodeReply, _now: Instant) {
+    pub fn handle_transcoded(&mut self, reply: TranscodeReply, now: Instant) {
         match reply {
             TranscodeReply::Packet {
                 publisher,
@@ -261,11 +265,17 @@ impl Engine {
             } => {
                 self.push_audio(publisher, pts, data, received);
             }
+            TranscodeReply::Finished { publisher } => {
+                self.tail_came(publisher, Tail::Audio, now);
+            }
             TranscodeReply::Unplayable {
                 publisher,
                 config,
                 text,
-            } => self.audio_unplayable(publisher, &config, text),
+            } => {
+                self.audio_unplayable(publisher, &config, text);
+                self.tail_came(publisher, Tail::Audio, now);
+            }
         }
     }
 
@@ -305,6 +315,7 @@ impl Engine {
                 Timer::Viewer(viewer) => self.viewer_timeout(viewer, now),
                 Timer::Question(publisher) => self.question_unanswered(publisher),
                 Timer::Video(publisher) => self.update_video(publisher, now),
+                Timer::Ending(publisher) => self.end_ending(publisher),
                 Timer::Drain => self.close_everything(now),
             }
         }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::ending::Ending;
 use super::guard::guarded;
 use super::safe_video::{SafeVideo, Whose};
 use super::transcoding::{coded, is_source_safe};
@@ -31,7 +32,7 @@ pub(super) struct Publisher {
     pub(super) publish: Option<Publish>,
     dirty: bool,
     /// Whether the publish ended before the connection did, and control knows.
-    finished: bool,
+    pub(super) finished: bool,
     /// Whether messages wait in the session because they came ahead of their time.
     pub(super) held: bool,
     /// Whether it is being closed by us: nothing waits then.
@@ -40,6 +41,8 @@ pub(super) struct Publisher {
     pub(super) heard: Instant,
     /// Whether its next bytes must be told to control.
     pub(super) questioned: bool,
+    /// What its publish waits for, once it is done.
+    pub(super) ending: Option<Ending>,
 }
 
 impl fmt::Debug for Publisher {
@@ -47,6 +50,13 @@ impl fmt::Debug for Publisher {
         f.debug_struct("Publisher")
             .field("peer", &self.peer)
             .finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// Whether its connection is gone, and only its publish is to end.
+    fn is_gone(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.gone)
     }
 }
 
@@ -89,6 +99,7 @@ impl Engine {
             hurry: false,
             heard: now,
             questioned: false,
+            ending: None,
         };
         self.publishers.insert(publisher, state);
         self.mark_publisher(publisher);
@@ -115,8 +126,13 @@ impl Engine {
     }
 
     pub(super) fn close_publisher(&mut self, publisher: PublisherId, now: Instant) {
-        if let Some(state) = self.publishers.get_mut(&publisher) {
-            state.hurry = true;
+        let Some(state) = self.publishers.get_mut(&publisher) else {
+            return;
+        };
+        state.hurry = true;
+        if state.is_gone() {
+            self.forget_publisher(publisher, PublishEnd::Closed);
+            return;
         }
         self.with_session(publisher, |session| session.close(now));
     }
@@ -184,6 +200,9 @@ impl Engine {
             return;
         };
         state.dirty = false;
+        if state.is_gone() {
+            return;
+        }
         self.update_video(publisher, now);
         loop {
             let Some(state) = self.publishers.get_mut(&publisher) else {
@@ -222,7 +241,7 @@ impl Engine {
                             log::debug!("publisher closed: {} peer={peer}", end.as_str());
                         }
                     }
-                    self.forget_publisher(publisher, end);
+                    self.publisher_gone(publisher, end, now);
                     return;
                 }
                 RtmpOutput::Timeout(at) => {
@@ -237,6 +256,9 @@ impl Engine {
     /// the next turn.
     pub(super) fn update_transcoding(&mut self, publisher: PublisherId) {
         self.mark_publisher(publisher);
+        if self.is_ending(publisher) {
+            return;
+        }
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
@@ -320,6 +342,12 @@ impl Engine {
         self.tell_stream_info(publisher);
     }
 
+    /// Whether a publish goes on only for what it brought.
+    pub(super) fn is_ending(&self, publisher: PublisherId) -> bool {
+        let state = self.publishers.get(&publisher);
+        state.is_some_and(|state| state.ending.is_some())
+    }
+
     pub(super) fn publish_mut(&mut self, publisher: PublisherId) -> Option<&mut Publish> {
         self.publishers.get_mut(&publisher)?.publish.as_mut()
     }
@@ -358,34 +386,19 @@ impl Engine {
     pub(super) fn forget_publisher(&mut self, publisher: PublisherId, end: PublishEnd) {
         self.end_publish(publisher);
         self.deadlines.remove(Timer::Publisher(publisher));
-        if self
-            .publishers
-            .remove(&publisher)
-            .is_some_and(|state| !state.finished)
-        {
-            self.control(ControlMsg::PublishEnded {
-                publisher,
-                reason: end,
-            });
-        }
-        self.outputs.push_back(EngineOutput::CloseTcp { publisher });
-    }
-
-    /// The encoder said that it is done. Its connection stays open until it closes it, or the
-    /// session's deadline does: an encoder whose last words meet a closed socket reports an error.
-    fn publish_finished(&mut self, publisher: PublisherId) {
-        self.end_publish(publisher);
-        let Some(state) = self.publishers.get_mut(&publisher) else {
+        let Some(state) = self.publishers.remove(&publisher) else {
             return;
         };
         if !state.finished {
-            state.finished = true;
-            let reason = PublishEnd::Finished;
+            let reason = state.ending.as_ref().map_or(end, |ending| ending.reason);
             self.control(ControlMsg::PublishEnded { publisher, reason });
+        }
+        if !state.is_gone() {
+            self.outputs.push_back(EngineOutput::CloseTcp { publisher });
         }
     }
 
-    fn end_publish(&mut self, publisher: PublisherId) {
+    pub(super) fn end_publish(&mut self, publisher: PublisherId) {
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
         };
@@ -393,6 +406,7 @@ impl Engine {
             return;
         }
         self.stop_video(publisher);
+        self.deadlines.remove(Timer::Ending(publisher));
         let Some(publish) = self
             .publishers
             .get_mut(&publisher)
@@ -419,7 +433,7 @@ impl Engine {
                 let Some(state) = self.publishers.get(&publisher) else {
                     return;
                 };
-                if state.finished {
+                if state.finished || state.ending.is_some() {
                     // Control has let go of this connection: an encoder that publishes again
                     // connects again.
                     self.close_publisher(publisher, now);
@@ -459,7 +473,7 @@ impl Engine {
                 let metadata = crate::ingest::Metadata::new(width, height, metadata.framerate);
                 self.ingest(publisher, now, |ingest| ingest.handle_metadata(metadata));
             }
-            RtmpEvent::PublishFinished => self.publish_finished(publisher),
+            RtmpEvent::PublishFinished => self.publish_finished(publisher, now),
         }
     }
 
@@ -494,6 +508,7 @@ impl Engine {
         let (room, is_safe) = (publish.room, is_source_safe(mode, &publish.info));
         match output {
             IngestOutput::Video(frame) => {
+                publish.newest = publish.newest.max(frame.pts);
                 publish.video.set_safe(is_safe);
                 if let Some(set) = publish.video.video(&frame) {
                     self.push_frame(room, Arc::new(set));
@@ -501,7 +516,10 @@ impl Engine {
                 self.video_coded(publisher, coded(&frame), now);
             }
             IngestOutput::VideoConfig(config) => self.video_configured(publisher, config),
-            IngestOutput::Coded(frame) => self.video_coded(publisher, frame, now),
+            IngestOutput::Coded(frame) => {
+                publish.newest = publish.newest.max(frame.pts);
+                self.video_coded(publisher, frame, now);
+            }
             IngestOutput::AudioConfig(config) => {
                 let open = publish.transcoding;
                 publish.audio_config = Some(config.clone());
@@ -513,6 +531,7 @@ impl Engine {
                 self.update_transcoding(publisher);
             }
             IngestOutput::Audio(unit) => {
+                publish.newest = publish.newest.max(unit.pts);
                 if publish.transcoding {
                     let (pts, data, received) = (unit.pts, unit.data, unit.received);
                     let message = TranscodeMsg::Unit {

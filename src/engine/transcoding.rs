@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::ending::Tail;
 use super::safe_video::Updated;
 use super::{Engine, EngineOutput, Timer};
 use crate::ids::{PublisherId, RoomId};
@@ -33,6 +34,9 @@ impl Engine {
     pub fn handle_video_reply(&mut self, reply: VideoReply, now: Instant) {
         match reply {
             VideoReply::Frame { publisher, frame } => self.push_made(publisher, &frame),
+            VideoReply::Finished { publisher } => {
+                self.tail_came(publisher, Tail::Video, now);
+            }
             VideoReply::Restart { publisher } => {
                 let mut messages = Vec::new();
                 if let Some(publish) = self.publish_mut(publisher) {
@@ -55,6 +59,7 @@ impl Engine {
                     self.update_video(publisher, now);
                     self.tell_stream_info(publisher);
                 }
+                self.tail_came(publisher, Tail::Video, now);
             }
         }
         self.check_invariants();
@@ -98,6 +103,9 @@ impl Engine {
     /// Begins or ends a publish's video transcoding as somebody needs it or not.
     pub(super) fn update_video(&mut self, publisher: PublisherId, now: Instant) {
         let mode = self.video_mode;
+        if self.is_ending(publisher) {
+            return;
+        }
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };

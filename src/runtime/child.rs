@@ -60,7 +60,8 @@ pub(super) enum Piped {
 pub(super) struct ChildProcess {
     process: std::process::Child,
     group: Pid,
-    stdin: Sender,
+    /// Until all was written.
+    stdin: Option<Sender>,
     stdout: Receiver,
     stderr: Receiver,
     said: Vec<u8>,
@@ -104,7 +105,7 @@ impl ChildProcess {
         let mut child = Self {
             process,
             group: pid.ok_or(ErrorKind::InvalidData)?,
-            stdin: Sender::from(stdin),
+            stdin: Some(Sender::from(stdin)),
             stdout: Receiver::from(stdout),
             stderr: Receiver::from(stderr),
             said: Vec::new(),
@@ -115,17 +116,27 @@ impl ChildProcess {
     }
 
     fn register(&mut self, registry: &Registry, tokens: PipeTokens) -> io::Result<()> {
-        self.stdin.set_nonblocking(true)?;
+        if let Some(stdin) = &mut self.stdin {
+            stdin.set_nonblocking(true)?;
+            registry.register(stdin, tokens.stdin, Interest::WRITABLE)?;
+        }
         self.stdout.set_nonblocking(true)?;
         self.stderr.set_nonblocking(true)?;
-        registry.register(&mut self.stdin, tokens.stdin, Interest::WRITABLE)?;
         registry.register(&mut self.stdout, tokens.stdout, Interest::READABLE)?;
         registry.register(&mut self.stderr, tokens.stderr, Interest::READABLE)
     }
 
     /// Writes to its standard input.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Piped {
-        piped(|| self.stdin.write(bytes))
+        match &mut self.stdin {
+            Some(stdin) => piped(|| stdin.write(bytes)),
+            None => Piped::Closed,
+        }
+    }
+
+    /// Closes its standard input: it is to give what it has, and to end.
+    pub(super) fn end_input(&mut self) {
+        self.stdin = None;
     }
 
     /// Reads from its standard output.
@@ -163,7 +174,8 @@ impl ChildProcess {
         }
     }
 
-    /// Whether it waits for a CPU or a disk, and the CPU time it has used, in ticks (proc(5)).
+    /// Whether a thread of it waits for a CPU or a disk, and the CPU time that all of them have
+    /// used, in ticks (proc(5)).
     pub(super) fn cpu_use(&self) -> Option<(bool, u64)> {
         let process = format!("/proc/{}", self.process.id());
         let (_, ticks) = read_stat(format!("{process}/stat"))?;
@@ -225,7 +237,7 @@ fn piped(io: impl FnOnce() -> io::Result<usize>) -> Piped {
     }
 }
 
-/// What the child does to itself between fork and exec.
+/// What a child does to itself between fork and exec.
 #[derive(Clone, Copy)]
 pub(super) struct Fetters {
     parent: libc::pid_t,

@@ -358,6 +358,9 @@ impl VideoLoop {
                     Piped::Blocked | Piped::Closed => child.writable = false,
                 }
             }
+            if self.transcoder.input_is_over(*id) {
+                child.process.end_input();
+            }
         }
     }
 

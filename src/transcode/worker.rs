@@ -49,6 +49,10 @@ struct Stream {
     mends_left: u32,
     /// Whether the core was told that nothing can be decoded.
     told: bool,
+    /// Whether nothing more comes.
+    finishing: bool,
+    /// When what came last was received.
+    received: Option<Instant>,
 }
 
 /// How a stream's work ended.
@@ -89,6 +93,7 @@ impl Transcoder {
                 data,
                 received,
             } => self.unit(publisher, pts, &data, received, sink),
+            TranscodeMsg::Finish { publisher } => self.finish(publisher, sink),
             TranscodeMsg::Close { publisher } => {
                 self.strays += u64::from(!self.end_child(publisher));
                 self.streams.remove(&publisher);
@@ -133,6 +138,7 @@ impl Transcoder {
             });
             outcome
         });
+        self.finish_when_idle(publisher, sink);
     }
 
     /// A child ended by itself, or could not be started: its program is `missing`, or not.
@@ -154,6 +160,43 @@ impl Transcoder {
                 false => Ok(()),
             }
         });
+        self.finish_when_idle(publisher, sink);
+    }
+
+    /// Nothing more comes of a stream: gives what is left of it.
+    fn finish(&mut self, publisher: PublisherId, sink: &mut dyn FnMut(CoreId, TranscodeReply)) {
+        let Some(stream) = self.streams.get_mut(&publisher) else {
+            self.strays += 1;
+            return;
+        };
+        stream.finishing = true;
+        self.finish_when_idle(publisher, sink);
+    }
+
+    /// Gives the last of a stream of which nothing more comes, once its child has given all there
+    /// is.
+    fn finish_when_idle(
+        &mut self,
+        publisher: PublisherId,
+        sink: &mut dyn FnMut(CoreId, TranscodeReply),
+    ) {
+        let Some(stream) = self.streams.get(&publisher) else {
+            return;
+        };
+        let busy = stream.external.as_ref().is_some_and(External::is_busy);
+        if !stream.finishing || busy {
+            return;
+        }
+        let core = stream.core;
+        self.work(publisher, sink, |stream, sink| {
+            stream.finishing = false;
+            if let (Some(transcoder), Some(received)) = (&mut stream.transcoder, stream.received) {
+                transcoder.finish(&mut packets(core, publisher, received, sink));
+            }
+            Ok(())
+        });
+        self.end_child(publisher);
+        sink(core, TranscodeReply::Finished { publisher });
     }
 
     /// Streams that are open.
@@ -212,6 +255,8 @@ impl Transcoder {
             broken: 0,
             mends_left: AUDIO_FORMAT_CHANGES_MAX,
             told: false,
+            finishing: false,
+            received: None,
         };
         self.streams.insert(publisher, stream);
         self.configure(publisher, config, sink);
@@ -264,6 +309,7 @@ impl Transcoder {
         let mut next_child = self.next_child;
         self.work(publisher, sink, |stream, sink| {
             let core = stream.core;
+            stream.received = Some(received);
             let Some(transcoder) = &mut stream.transcoder else {
                 return Ok(());
             };

@@ -43,6 +43,7 @@ fn replies(worker: &mut Transcoder, msg: TranscodeMsg) -> (usize, Vec<String>) {
                 assert_eq!(publisher, PUBLISHER);
                 packets += 1;
             }
+            TranscodeReply::Finished { .. } => complaints.push("finished".to_owned()),
             TranscodeReply::Unplayable { text, .. } => complaints.push(text),
         }
     });
@@ -68,6 +69,28 @@ fn stream_gives_packets_from_open_to_close() {
     assert_eq!(replies(&mut worker, unit(1, &UNIT)), (0, vec![]));
     replies(&mut worker, close);
     assert_eq!(worker.strays(), 2);
+}
+
+#[test]
+fn last_of_a_stream_comes_before_its_end() {
+    let mut worker = worker();
+    let packets: usize = (0..3)
+        .map(|index| replies(&mut worker, unit(index, &UNIT)).0)
+        .sum();
+    // 3,072 samples less than three packets of 20 ms, and one more.
+    assert_eq!(packets, 3);
+    let finish = TranscodeMsg::Finish {
+        publisher: PUBLISHER,
+    };
+    assert_eq!(
+        replies(&mut worker, finish),
+        (1, vec!["finished".to_owned()])
+    );
+    let close = TranscodeMsg::Close {
+        publisher: PUBLISHER,
+    };
+    replies(&mut worker, close);
+    assert_eq!((worker.streams(), worker.strays()), (0, 0));
 }
 
 #[test]
@@ -108,7 +131,9 @@ fn panic_ends_its_stream_only() {
     replies(&mut worker, open(other, &CONFIG));
     let mut complaints = 0;
     worker.handle(unit(0, &UNIT), &mut |_, reply| match reply {
-        TranscodeReply::Packet { .. } => panic!("as a codec might"),
+        TranscodeReply::Packet { .. } | TranscodeReply::Finished { .. } => {
+            panic!("as a codec might")
+        }
         TranscodeReply::Unplayable { publisher, .. } => {
             assert_eq!(publisher, PUBLISHER);
             complaints += 1;
@@ -203,6 +228,23 @@ fn missing_ffmpeg_is_told_with_what_to_do() {
     while worker.poll_child().is_some() {}
     replies(&mut worker, ac3_unit());
     assert_eq!(worker.poll_child(), None);
+}
+
+#[test]
+fn stream_ends_when_its_child_has_given_all() {
+    let (mut worker, child) = ac3_worker();
+    let finish = TranscodeMsg::Finish {
+        publisher: PUBLISHER,
+    };
+    assert_eq!(replies(&mut worker, finish), (0, vec![]));
+    let mut last = None;
+    worker.child_output(child, &vec![0; 1_536 * 8], &mut |_, reply| {
+        last = Some(reply);
+    });
+    assert!(
+        matches!(last, Some(TranscodeReply::Finished { .. })),
+        "{last:?}"
+    );
 }
 
 #[test]

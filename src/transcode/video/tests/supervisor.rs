@@ -556,6 +556,47 @@ fn another_configuration_gets_another_child() {
 }
 
 #[test]
+fn what_a_child_still_has_comes_out_before_its_stream_is_over() {
+    let mut world = World::open(VideoSettings::default());
+    for number in 0..12 {
+        world.frame_number(number, false);
+    }
+    let child = world.child();
+    world.send(VideoMsg::Finish {
+        publisher: PUBLISHER,
+    });
+    assert!(!world.transcoder.input_is_over(child), "frames wait");
+    world.read();
+    assert!(world.transcoder.input_is_over(child));
+    world.write();
+    world.die("");
+    assert_eq!(world.frames(), 12);
+    let last = world.replies.last();
+    assert!(
+        matches!(last, Some(VideoReply::Finished { .. })),
+        "{last:?}"
+    );
+    assert_eq!((world.started.len(), world.restarts()), (1, 0));
+    assert_eq!(world.transcoder.stats().streams, 0);
+}
+
+#[test]
+fn a_child_that_hangs_at_the_end_ends_its_stream_all_the_same() {
+    let mut world = World::open(VideoSettings::default());
+    world.run(25);
+    world.send(VideoMsg::Finish {
+        publisher: PUBLISHER,
+    });
+    world.pass(Duration::from_secs(2));
+    let last = world.replies.last();
+    assert!(
+        matches!(last, Some(VideoReply::Finished { .. })),
+        "{last:?}"
+    );
+    assert_eq!((world.started.len(), world.killed.len()), (1, 1));
+}
+
+#[test]
 fn messages_about_unknown_streams_do_nothing() {
     let mut world = World::new(VideoSettings::default());
     world.frame_number(0, false);
