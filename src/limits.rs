@@ -63,6 +63,9 @@ pub const RTMP_CHUNK_STREAMS_MAX: usize = 64;
 pub const RTMP_CHUNK_SIZE_OUT: u32 = 4_096;
 /// Window of acknowledgements that we ask for, and assume until told another, in bytes.
 pub const RTMP_ACK_WINDOW_BYTES: u32 = 2_500_000;
+/// How long nothing must have come of a publisher that sends ahead of the clock until what it sent is
+/// acknowledged: in that time its close would have been seen.
+pub const RTMP_LATE_ACK_AFTER: Duration = Duration::from_millis(500);
 /// Smallest window that a publisher can make us acknowledge in, in bytes.
 pub const RTMP_ACK_WINDOW_BYTES_MIN: u32 = 64 * 1_024;
 /// Largest such window, in bytes.
@@ -238,6 +241,12 @@ pub const AUDIO_UNITS_PER_FORMAT_CHANGE: u32 = 256;
 pub const GOP_FRAMES_MAX: usize = 1_024;
 /// Bytes of them: 20 s at 6 Mbit/s.
 pub const GOP_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Longest time that a publish goes on after its publisher is done, for what is still on its way:
+/// as far as a publisher may be ahead of the clock, and the time that a transcoder takes for its
+/// last pictures.
+pub const PUBLISH_TAIL_MAX: Duration = Duration::from_millis(1_500);
+/// Shortest such time where somebody watches: the last pictures leave with the next turns.
+pub const PUBLISH_TAIL_MIN: Duration = Duration::from_millis(100);
 /// How long a transcoding goes on that nobody needs: who reloads a page finds it at work.
 pub const TRANSCODE_LINGER: Duration = Duration::from_secs(10);
 /// Shortest time between two keyframes that viewers of one stream ask a transcoder for: each
@@ -311,17 +320,19 @@ pub const VIDEO_INPUT_AGE_MAX: Duration = Duration::from_secs(2);
 pub const VIDEO_PENDING_FRAMES_MAX: usize = 1_024;
 /// Shortest time between two keyframes that viewers ask for: each costs several frames' bits.
 pub const VIDEO_KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
-/// A child that takes frames and gives none for this long hangs.
+/// A child that takes frames and gives none for this long hangs, from its first one on: while it
+/// loads its libraries and decodes the cached frames, it computes, and is spared.
 pub const VIDEO_HANG_AFTER: Duration = Duration::from_secs(1);
-/// The same before its first frame: a program is started and its libraries are loaded.
-pub const VIDEO_OPENING_MAX: Duration = Duration::from_secs(3);
-/// Time added to [`VIDEO_OPENING_MAX`] for each frame that is only decoded.
-pub const VIDEO_OPENING_PER_FRAME: Duration = Duration::from_millis(10);
+/// The same before the first frame of an encoder in hardware: a driver may sleep while it wakes the
+/// card.
+pub const VIDEO_HANG_AFTER_OPENING: Duration = Duration::from_secs(3);
 /// A silent child that still computes is spared this long at a time: on a busy machine a restart
 /// would make it only later.
 pub const VIDEO_HANG_SPARE: Duration = Duration::from_millis(250);
 /// Longest time that a silent child is spared in all.
 pub const VIDEO_HANG_SPARE_MAX: Duration = Duration::from_secs(4);
+/// Time added to it before the first frame, for each that is only decoded.
+pub const VIDEO_HANG_SPARE_PER_CACHED: Duration = Duration::from_millis(10);
 /// Frames that a child must have taken in silence before it is said to hang: more than any codec
 /// reorders (14496-10 §A.3.1 h: 16 frames).
 pub const VIDEO_HANG_FRAMES: u32 = 20;

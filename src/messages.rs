@@ -203,6 +203,12 @@ pub enum ControlMsg {
         /// The room.
         room: RoomId,
     },
+    /// A publisher is done, and what it brought is still on its way to viewers: its end follows, at
+    /// once if it is questioned.
+    PublishEnding {
+        /// Which connection.
+        publisher: PublisherId,
+    },
     /// A publisher's connection ended, after it had asked to publish or not.
     PublishEnded {
         /// Which connection.
@@ -358,6 +364,11 @@ pub enum TranscodeMsg {
         /// When its last byte was received.
         received: Instant,
     },
+    /// Nothing more comes: what is left is to be given, then [`TranscodeReply::Finished`].
+    Finish {
+        /// Which publish.
+        publisher: PublisherId,
+    },
     /// Nobody listens any more, or the publish ended.
     Close {
         /// Which publish.
@@ -379,10 +390,17 @@ pub enum TranscodeReply {
         /// When the bytes it ends with were received.
         received: Instant,
     },
+    /// After [`TranscodeMsg::Finish`]: all was given.
+    Finished {
+        /// Which publish.
+        publisher: PublisherId,
+    },
     /// The audio cannot be decoded; the video goes on.
     Unplayable {
         /// Which publish.
         publisher: PublisherId,
+        /// How it is coded: another configuration may be under way.
+        config: AudioConfig,
         /// Why, in plain words.
         text: String,
     },
@@ -426,6 +444,11 @@ pub enum VideoMsg {
         /// Which publish.
         publisher: PublisherId,
     },
+    /// Nothing more comes: what is left is to be given, then [`VideoReply::Finished`].
+    Finish {
+        /// Which publish.
+        publisher: PublisherId,
+    },
     /// Nobody needs it any more, or the publish ended.
     Close {
         /// Which publish.
@@ -443,6 +466,11 @@ pub enum VideoReply {
         publisher: PublisherId,
         /// The frame, with parameter sets if it is a keyframe.
         frame: VideoFrame,
+    },
+    /// After [`VideoMsg::Finish`]: all was given, or cannot be. The transcoder has closed it.
+    Finished {
+        /// Which publish.
+        publisher: PublisherId,
     },
     /// The encoder was restarted and wants the cached frames once more, from a keyframe on: the
     /// core sends [`VideoMsg::Frame`]s as after [`VideoMsg::Open`].

@@ -112,10 +112,34 @@ fn every_codec_that_rtmp_carries_comes_out_as_h264() {
     }
 }
 
+#[test]
+fn what_ffmpeg_keeps_back_comes_out_when_the_publish_ends() {
+    let source = b_frames();
+    let video = KitVideo::start(VideoSettings::default());
+    video.open(&source);
+    for frame in &source.frames {
+        video.frame(frame, false);
+    }
+    video.send(VideoMsg::Finish {
+        publisher: PUBLISHER,
+    });
+    let mut times = Vec::new();
+    loop {
+        match video.reply(PATIENCE) {
+            Some(VideoReply::Frame { frame, .. }) => times.push(frame.pts),
+            Some(VideoReply::Finished { .. }) => break,
+            other => panic!("{other:?} after {} pictures", times.len()),
+        }
+    }
+    assert_eq!(times, source.times());
+}
+
 fn shown(reply: &VideoReply) -> Option<MediaTime> {
     match reply {
         VideoReply::Frame { frame, .. } => Some(frame.pts),
-        VideoReply::Restart { .. } | VideoReply::Failed { .. } => None,
+        VideoReply::Restart { .. } | VideoReply::Finished { .. } | VideoReply::Failed { .. } => {
+            None
+        }
     }
 }
 
@@ -312,7 +336,9 @@ fn a_program_that_prints_garbage_is_given_up_with_words() {
                 assert!(retry_after.is_some());
                 break text;
             }
-            VideoReply::Frame { .. } => panic!("no frame can come of it"),
+            VideoReply::Frame { .. } | VideoReply::Finished { .. } => {
+                panic!("nothing can come of it")
+            }
         }
     };
     assert_eq!(restarts, 5);

@@ -146,6 +146,8 @@ pub struct Control {
     unannounced: VecDeque<(Instant, RoomId, Epoch)>,
     /// Publishers that wait for a room, by the publisher that has it.
     waiting: BTreeMap<PublisherId, Waiting>,
+    /// Publishers that are done, while what they brought is still on its way.
+    ending: BTreeSet<PublisherId>,
     stage: Stage,
     counters: ControlCounters,
 }
@@ -162,6 +164,7 @@ impl Control {
             outputs: VecDeque::new(),
             unannounced: VecDeque::new(),
             waiting: BTreeMap::new(),
+            ending: BTreeSet::new(),
             stage: Stage::Serving,
             counters: ControlCounters::default(),
         }
@@ -212,6 +215,7 @@ impl Control {
                 trouble,
             } => self.picture_trouble(room, epoch, trouble),
             ControlMsg::KeyframeWanted { room } => self.keyframe_wanted(room),
+            ControlMsg::PublishEnding { publisher } => self.publish_ending(publisher),
             ControlMsg::PublishEnded { publisher, reason } => {
                 self.publish_ended(publisher, reason, now);
             }

@@ -75,8 +75,8 @@ impl Control {
     }
 
     /// Whose silence would give a room to `publisher`: that of the room's publisher if both come
-    /// from one address, as an encoder does that lost its connection and makes a new one. Anybody
-    /// else is refused while the room is taken.
+    /// from one address, as an encoder does that lost its connection and makes a new one, or if that
+    /// one is done. Anybody else is refused while the room is taken.
     fn holder_to_question(
         &self,
         name: &RoomName,
@@ -89,7 +89,7 @@ impl Control {
         let may_wait = self.is_serving()
             && live.publisher != publisher
             && newcomer.room.is_none()
-            && newcomer.network == holder.network
+            && (self.ending.contains(&live.publisher) || newcomer.network == holder.network)
             && !self.waiting.contains_key(&live.publisher)
             && !self.waiting.values().any(is_waiting);
         may_wait.then_some((live.core, live.publisher))
@@ -289,6 +289,13 @@ impl Control {
         );
     }
 
+    /// A publisher is done; its publish is, too, as soon as somebody else is to have its room.
+    pub(super) fn publish_ending(&mut self, id: PublisherId) {
+        if self.directory.publisher(id).is_some() {
+            self.ending.insert(id);
+        }
+    }
+
     /// A viewer needs a keyframe of a room that another core publishes.
     pub(super) fn keyframe_wanted(&mut self, id: RoomId) {
         let live = self.directory.room(id).and_then(|room| room.live.as_ref());
@@ -306,6 +313,7 @@ impl Control {
             self.end_publish(room, reason, now);
         }
         self.directory.remove_publisher(id);
+        self.ending.remove(&id);
         self.waiting.retain(|_, waiting| waiting.publisher != id);
         if let Some(waiting) = self.waiting.remove(&id) {
             self.answer_publish(waiting.core, waiting.publisher, &waiting.name, now);

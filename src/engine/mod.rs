@@ -7,6 +7,7 @@
 
 mod complaints;
 mod deadlines;
+mod ending;
 mod gop;
 mod guard;
 mod pace;
@@ -41,6 +42,7 @@ use crate::webrtc::demux::{Demux, DropReason, Route};
 use crate::webrtc::{ViewerError, ViewerFactory};
 use complaints::Complaints;
 use deadlines::Deadlines;
+use ending::Tail;
 use publishers::Publisher;
 use rooms::RoomState;
 use turns::Turns;
@@ -109,6 +111,8 @@ enum Timer {
     Video(PublisherId),
     /// A publish's sound that waits for its time.
     Sound(PublisherId),
+    /// A publish whose publisher is done.
+    Ending(PublisherId),
     Drain,
 }
 
@@ -278,8 +282,16 @@ impl Engine {
                 };
                 self.push_audio(publisher, frame, now);
             }
-            TranscodeReply::Unplayable { publisher, text } => {
-                self.audio_unplayable(publisher, text);
+            TranscodeReply::Finished { publisher } => {
+                self.tail_came(publisher, Tail::Audio, now);
+            }
+            TranscodeReply::Unplayable {
+                publisher,
+                config,
+                text,
+            } => {
+                self.audio_unplayable(publisher, &config, text);
+                self.tail_came(publisher, Tail::Audio, now);
             }
         }
     }
@@ -321,6 +333,7 @@ impl Engine {
                 Timer::Question(publisher) => self.question_unanswered(publisher),
                 Timer::Video(publisher) => self.update_video(publisher, now),
                 Timer::Sound(publisher) => self.release_audio(publisher, now),
+                Timer::Ending(publisher) => self.end_ending(publisher),
                 Timer::Drain => self.close_everything(now),
             }
         }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::ending::Ending;
 use super::guard::guarded;
 use super::safe_video::{SafeVideo, Whose};
 use super::spread::Spread;
@@ -15,9 +16,13 @@ use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
 use crate::ingest::{Ingest, IngestOutput};
 use crate::media::codec::{AudioConfig, TranscodeState};
 use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
+use crate::media::time::MediaTime;
 use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
 use crate::rtmp::{CloseReason, Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
 use crate::webrtc::packetize::Packetizer;
+
+/// Configurations of a publish's audio that may prove undecodable before no more are tried.
+const AUDIO_FAILURES_MAX: u32 = 8;
 
 /// One RTMP connection.
 pub(super) struct Publisher {
@@ -26,7 +31,7 @@ pub(super) struct Publisher {
     pub(super) publish: Option<Publish>,
     dirty: bool,
     /// Whether the publish ended before the connection did, and control knows.
-    finished: bool,
+    pub(super) finished: bool,
     /// Whether messages wait in the session because they came ahead of their time.
     pub(super) held: bool,
     /// Whether it is being closed by us: nothing waits then.
@@ -35,6 +40,8 @@ pub(super) struct Publisher {
     pub(super) heard: Instant,
     /// Whether its next bytes must be told to control.
     pub(super) questioned: bool,
+    /// What its publish waits for, once it is done.
+    pub(super) ending: Option<Ending>,
 }
 
 impl fmt::Debug for Publisher {
@@ -42,6 +49,13 @@ impl fmt::Debug for Publisher {
         f.debug_struct("Publisher")
             .field("peer", &self.peer)
             .finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// Whether its connection is gone, and only its publish is to end.
+    fn is_gone(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.gone)
     }
 }
 
@@ -65,7 +79,11 @@ pub(super) struct Publish {
     /// How its audio is coded.
     audio_config: Option<AudioConfig>,
     /// Whether its audio is being transcoded.
-    transcodes_audio: bool,
+    pub(super) transcodes_audio: bool,
+    /// How often it could not be decoded.
+    audio_failures: u32,
+    /// When what came last is shown or heard, if not before something else.
+    pub(super) newest: MediaTime,
     /// Codes of what the publisher itself was told to change.
     pub(super) notified: BTreeSet<&'static str>,
 }
@@ -84,6 +102,7 @@ impl Engine {
             hurry: false,
             heard: now,
             questioned: false,
+            ending: None,
         };
         self.publishers.insert(publisher, state);
         self.counters.rtmp_accepted.inc();
@@ -111,8 +130,13 @@ impl Engine {
     }
 
     pub(super) fn close_publisher(&mut self, publisher: PublisherId, now: Instant) {
-        if let Some(state) = self.publishers.get_mut(&publisher) {
-            state.hurry = true;
+        let Some(state) = self.publishers.get_mut(&publisher) else {
+            return;
+        };
+        state.hurry = true;
+        if state.is_gone() {
+            self.forget_publisher(publisher, PublishEnd::Closed);
+            return;
         }
         self.with_session(publisher, |session| session.close(now));
     }
@@ -164,6 +188,8 @@ impl Engine {
             told_trouble: None,
             audio_config: None,
             transcodes_audio: false,
+            audio_failures: 0,
+            newest: MediaTime::ZERO,
             notified: BTreeSet::new(),
         });
         if before.is_none() {
@@ -183,6 +209,9 @@ impl Engine {
             return;
         };
         state.dirty = false;
+        if state.is_gone() {
+            return;
+        }
         self.update_video(publisher, now);
         loop {
             let Some(state) = self.publishers.get_mut(&publisher) else {
@@ -191,6 +220,7 @@ impl Engine {
             state.held = false;
             if let Some(at) = state.resume_at(now) {
                 state.held = true;
+                state.session.acknowledge_late();
                 self.deadlines.set(Timer::Publisher(publisher), at);
                 return;
             }
@@ -225,7 +255,7 @@ impl Engine {
                             log::debug!("publisher closed: {} peer={peer}", end.as_str());
                         }
                     }
-                    self.forget_publisher(publisher, end);
+                    self.publisher_gone(publisher, end, now);
                     return;
                 }
                 RtmpOutput::Timeout(at) => {
@@ -240,11 +270,15 @@ impl Engine {
     /// the next turn.
     pub(super) fn update_transcoding(&mut self, publisher: PublisherId) {
         self.mark_publisher(publisher);
+        if self.is_ending(publisher) {
+            return;
+        }
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
         let (room, was) = (publish.room, publish.transcodes_audio);
-        let config = publish.audio_config.clone();
+        let hopeless = publish.audio_failures >= AUDIO_FAILURES_MAX;
+        let config = publish.audio_config.clone().filter(|_| !hopeless);
         let watched = self
             .rooms
             .get(&room)
@@ -287,17 +321,42 @@ impl Engine {
         }
     }
 
-    pub(super) fn audio_unplayable(&mut self, publisher: PublisherId, text: String) {
+    /// The audio as it is configured cannot be decoded: the worker lets go of it, and another
+    /// configuration begins anew, though not for ever.
+    pub(super) fn audio_unplayable(
+        &mut self,
+        publisher: PublisherId,
+        config: &AudioConfig,
+        text: String,
+    ) {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
+        if publish.audio_config.as_ref() != Some(config) {
+            // The publisher has changed it meanwhile.
+            return;
+        }
+        publish.audio_failures = publish.audio_failures.saturating_add(1);
         log::warn!("audio cannot be played: {text} room={}", publish.name);
         publish.audio_config = None;
-        publish.transcodes_audio = false;
+        if std::mem::take(&mut publish.transcodes_audio) {
+            let message = TranscodeMsg::Close { publisher };
+            self.outputs
+                .push_back(EngineOutput::Transcode { publisher, message });
+        }
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
         if !publish.info.advice.contains(&text) {
             publish.info.advice.push(text);
         }
         self.tell_stream_info(publisher);
+    }
+
+    /// Whether a publish goes on only for what it brought.
+    pub(super) fn is_ending(&self, publisher: PublisherId) -> bool {
+        let state = self.publishers.get(&publisher);
+        state.is_some_and(|state| state.ending.is_some())
     }
 
     pub(super) fn publish_mut(&mut self, publisher: PublisherId) -> Option<&mut Publish> {
@@ -338,34 +397,19 @@ impl Engine {
     pub(super) fn forget_publisher(&mut self, publisher: PublisherId, end: PublishEnd) {
         self.end_publish(publisher);
         self.deadlines.remove(Timer::Publisher(publisher));
-        if self
-            .publishers
-            .remove(&publisher)
-            .is_some_and(|state| !state.finished)
-        {
-            self.control(ControlMsg::PublishEnded {
-                publisher,
-                reason: end,
-            });
-        }
-        self.outputs.push_back(EngineOutput::CloseTcp { publisher });
-    }
-
-    /// The encoder said that it is done. Its connection stays open until it closes it, or the
-    /// session's deadline does: an encoder whose last words meet a closed socket reports an error.
-    fn publish_finished(&mut self, publisher: PublisherId) {
-        self.end_publish(publisher);
-        let Some(state) = self.publishers.get_mut(&publisher) else {
+        let Some(state) = self.publishers.remove(&publisher) else {
             return;
         };
         if !state.finished {
-            state.finished = true;
-            let reason = PublishEnd::Finished;
+            let reason = state.ending.as_ref().map_or(end, |ending| ending.reason);
             self.control(ControlMsg::PublishEnded { publisher, reason });
+        }
+        if !state.is_gone() {
+            self.outputs.push_back(EngineOutput::CloseTcp { publisher });
         }
     }
 
-    fn end_publish(&mut self, publisher: PublisherId) {
+    pub(super) fn end_publish(&mut self, publisher: PublisherId) {
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
         };
@@ -374,6 +418,7 @@ impl Engine {
         }
         self.stop_video(publisher);
         self.flush_audio(publisher);
+        self.deadlines.remove(Timer::Ending(publisher));
         let Some(publish) = self
             .publishers
             .get_mut(&publisher)
@@ -401,7 +446,7 @@ impl Engine {
                 let Some(state) = self.publishers.get(&publisher) else {
                     return;
                 };
-                if state.finished {
+                if state.finished || state.ending.is_some() {
                     // Control has let go of this connection: an encoder that publishes again
                     // connects again.
                     self.close_publisher(publisher, now);
@@ -441,7 +486,7 @@ impl Engine {
                 let metadata = crate::ingest::Metadata::new(width, height, metadata.framerate);
                 self.ingest(publisher, now, |ingest| ingest.handle_metadata(metadata));
             }
-            RtmpEvent::PublishFinished => self.publish_finished(publisher),
+            RtmpEvent::PublishFinished => self.publish_finished(publisher, now),
         }
     }
 
@@ -476,6 +521,7 @@ impl Engine {
         let (room, is_safe) = (publish.room, is_source_safe(mode, &publish.info));
         match output {
             IngestOutput::Video(frame) => {
+                publish.newest = publish.newest.max(frame.pts);
                 publish.video.set_safe(is_safe);
                 if let Some(set) = publish.video.video(&frame) {
                     self.push_frame(room, Arc::new(set));
@@ -483,7 +529,10 @@ impl Engine {
                 self.video_coded(publisher, coded(&frame), now);
             }
             IngestOutput::VideoConfig(config) => self.video_configured(publisher, config),
-            IngestOutput::Coded(frame) => self.video_coded(publisher, frame, now),
+            IngestOutput::Coded(frame) => {
+                publish.newest = publish.newest.max(frame.pts);
+                self.video_coded(publisher, frame, now);
+            }
             IngestOutput::AudioConfig(config) => {
                 let open = publish.transcodes_audio;
                 publish.audio_config = Some(config.clone());
@@ -495,6 +544,7 @@ impl Engine {
                 self.update_transcoding(publisher);
             }
             IngestOutput::Audio(unit) => {
+                publish.newest = publish.newest.max(unit.pts);
                 if publish.transcodes_audio {
                     let (pts, data, received) = (unit.pts, unit.data, unit.received);
                     let message = TranscodeMsg::Unit {
@@ -516,6 +566,7 @@ impl Engine {
             }
             IngestOutput::Verdict(verdict) => {
                 let epoch = publish.epoch;
+                let verdict = self.with_conversion(publisher, verdict);
                 self.notify_publisher(publisher, &verdict);
                 self.control(ControlMsg::StreamJudged {
                     room,

@@ -260,6 +260,15 @@ impl SafeVideo {
         }
     }
 
+    /// No more frames come: what the transcoder has of them is to come out.
+    pub(super) fn finish(&mut self, out: &mut Vec<VideoMsg>) {
+        if self.is_open() {
+            self.state = State::Open;
+            let publisher = self.whose.publisher;
+            out.push(VideoMsg::Finish { publisher });
+        }
+    }
+
     /// A viewer cannot go on without a keyframe, or comes; not too often.
     pub(super) fn want_keyframe(&mut self, now: Instant, out: &mut Vec<VideoMsg>) {
         let since = |last| now.saturating_duration_since(last);

@@ -133,6 +133,11 @@ mod tests {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test begins at some instant")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
@@ -140,7 +145,7 @@ mod tests {
     /// Pieces that come `every` milliseconds, of so many packets in turn; when each packet leaves,
     /// in milliseconds, asked each millisecond.
     fn left_at(pieces: &[u64], every: u64, until: u64) -> Vec<u64> {
-        let begin = Instant::now();
+        let begin = start();
         let mut spread = Spread::default();
         let (mut number, mut next, mut left) = (0, 0, Vec::new());
         for at in 0..until {
@@ -179,7 +184,7 @@ mod tests {
 
     #[test]
     fn no_more_wait_than_the_bound() {
-        let now = Instant::now();
+        let now = start();
         let mut spread = Spread::default();
         for number in 0..1_000 {
             spread.push(frame(number, now), now);

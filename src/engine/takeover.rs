@@ -11,6 +11,14 @@ impl Engine {
     /// Control has another publisher for this one's room. Its next byte makes it stay; without one
     /// until `silence` after its last one it goes.
     pub(super) fn question_publisher(&mut self, publisher: PublisherId, silence: Duration) {
+        if self
+            .publishers
+            .get(&publisher)
+            .is_some_and(|state| state.ending.is_some())
+        {
+            self.end_ending(publisher);
+            return;
+        }
         // If it is gone already, control has been told.
         if let Some(state) = self.publishers.get_mut(&publisher) {
             state.questioned = true;

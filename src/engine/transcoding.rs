@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::ending::Tail;
 use super::safe_video::Updated;
 use super::{Engine, EngineOutput, Timer};
 use crate::ids::{PublisherId, RoomId};
 use crate::limits::TRANSCODE_KEYFRAME_INTERVAL;
 use crate::media::codec::{CodedFrame, TranscodeReason, TranscodeState, VideoConfig, VideoMode};
 use crate::media::frame::{Rendition, StreamInfo, VideoFrame};
+use crate::media::verdict::{Severity, Verdict, VerdictItem};
 use crate::messages::{ControlMsg, VideoMsg, VideoReply};
 
 /// Whether published frames are for every viewer. In [`VideoMode::Never`] H.264 goes out as it is
@@ -32,6 +34,9 @@ impl Engine {
     pub fn handle_video_reply(&mut self, reply: VideoReply, now: Instant) {
         match reply {
             VideoReply::Frame { publisher, frame } => self.push_made(publisher, &frame),
+            VideoReply::Finished { publisher } => {
+                self.tail_came(publisher, Tail::Video, now);
+            }
             VideoReply::Restart { publisher } => {
                 let mut messages = Vec::new();
                 if let Some(publish) = self.publish_mut(publisher) {
@@ -55,6 +60,7 @@ impl Engine {
                     self.update_video(publisher, now);
                     self.tell_stream_info(publisher);
                 }
+                self.tail_came(publisher, Tail::Video, now);
             }
         }
         self.check_invariants();
@@ -100,6 +106,9 @@ impl Engine {
     /// Begins or ends a publish's video transcoding as somebody needs it or not.
     pub(super) fn update_video(&mut self, publisher: PublisherId, now: Instant) {
         let mode = self.video_mode;
+        if self.is_ending(publisher) {
+            return;
+        }
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
@@ -211,7 +220,28 @@ impl Engine {
         self.control(ControlMsg::StreamChanged { room, epoch, info });
     }
 
-    fn post_video(&mut self, messages: Vec<VideoMsg>) {
+    /// Adds to a verdict what becomes of video that browsers do not play as it is.
+    pub(super) fn with_conversion(
+        &mut self,
+        publisher: PublisherId,
+        verdict: Arc<Verdict>,
+    ) -> Arc<Verdict> {
+        let mode = self.video_mode;
+        let item = self.publish_mut(publisher).and_then(|publish| {
+            let reason = publish.info.transcode?;
+            Some(conversion(mode, reason, publish.safe.trouble()))
+        });
+        let Some(item) = item else {
+            return verdict;
+        };
+        let mut verdict = Arc::unwrap_or_clone(verdict);
+        verdict.items.push(item);
+        let gravest_first = |item: &VerdictItem| std::cmp::Reverse(item.severity);
+        verdict.items.sort_by_key(gravest_first);
+        Arc::new(verdict)
+    }
+
+    pub(super) fn post_video(&mut self, messages: Vec<VideoMsg>) {
         let outputs = messages
             .into_iter()
             .map(|message| EngineOutput::TranscodeVideo { message });
@@ -231,6 +261,45 @@ fn untranscoded(reason: TranscodeReason) -> String {
         "{shown}: the video is not what they play ({reason}), and video.transcode is \"never\"; \
          publish progressive 8-bit 4:2:0 H.264 without B-frames, or set video.transcode to \"auto\""
     )
+}
+
+/// What the server does about video that browsers do not play, or why it does nothing, in which
+/// case the log has it already.
+fn conversion(mode: VideoMode, reason: TranscodeReason, trouble: Option<&str>) -> VerdictItem {
+    let (severity, text) = match (mode, trouble) {
+        (VideoMode::Never, _) => {
+            let severity = match reason {
+                TranscodeReason::Codec(_) => Severity::Problem,
+                TranscodeReason::Reordering
+                | TranscodeReason::Interlaced
+                | TranscodeReason::PixelFormat => Severity::Warning,
+            };
+            (severity, untranscoded(reason))
+        }
+        (VideoMode::Auto | VideoMode::Always, Some(trouble)) => {
+            let text = format!(
+                "Browsers do not play this video as it is, since {reason}, and the server does not \
+                 encode it anew: {trouble}"
+            );
+            (Severity::Problem, text)
+        }
+        (VideoMode::Auto | VideoMode::Always, None) => {
+            let text = format!(
+                "Browsers do not play this video as it is, since {reason}: it is encoded anew \
+                 while somebody watches, which costs the server a core's work and adds delay"
+            );
+            (Severity::Info, text)
+        }
+    };
+    VerdictItem {
+        code: "transcoding",
+        severity,
+        text,
+        obs: "Settings → Output: an H.264 encoder without B-frames; Advanced → Color Format: NV12"
+            .into(),
+        ffmpeg: "-c:v libx264 -bf 0 -pix_fmt yuv420p".into(),
+        logged: severity > Severity::Info,
+    }
 }
 
 /// A published H.264 frame as the transcoders take it.

@@ -9,8 +9,8 @@ use super::stats::DropReason;
 use super::warning::IngestWarning;
 use crate::media::aac::{AacError, AudioSpecificConfig};
 use crate::media::audio_header::{Sound, flac_format, flac_header};
-use crate::media::codec::AudioConfig;
-use crate::media::flv::{AudioCodec, UnknownCodec};
+use crate::media::codec::{AudioCodec, AudioConfig};
+use crate::media::flv::UnknownCodec;
 
 /// Largest AAC access unit, in bytes: 6,144 bits for each of 8 channels (14496-3 §4.5.3.1), with
 /// room for what encoders append.

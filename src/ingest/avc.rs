@@ -47,7 +47,7 @@ impl AvcTrack {
         let profile = profile_name(sps.profile_level_id);
         info.profile_level_id = Some(sps.profile_level_id);
         info.size = sps.size;
-        info.video = Some(format!("H.264 {profile}"));
+        info.video = Some(format!("{} {profile}", VideoCodec::Avc));
         info.reordering = self.reason == Some(TranscodeReason::Reordering);
         info.transcode = self.reason;
         advice.extend(self.reason.and_then(|reason| advice_on(reason, sps)));

@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::media::aac::AacError;
 use crate::media::avc::AvcError;
-use crate::media::codec::VideoCodec;
-use crate::media::flv::{AudioCodec, FlvError, UnknownCodec};
+use crate::media::codec::{AudioCodec, VideoCodec};
+use crate::media::flv::{FlvError, UnknownCodec};
 
 /// Something that the publisher should know. Each kind is given once per publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,9 +87,9 @@ impl IngestWarning {
     fn text(&self) -> Option<&'static str> {
         match self {
             Self::Reordering => Some(
-                "The video has B-frames, which browsers do not play over WebRTC. The server \
-                 converts it for them, which costs CPU and adds delay. To avoid that, in OBS: \
-                 Settings → Output → x264 options: bframes=0 (NVENC: Max B-frames 0). \
+                "The video has B-frames, which browsers do not play over WebRTC: it has to be \
+                 converted for them, which costs the server CPU and adds delay. To avoid that, \
+                 in OBS: Settings → Output → x264 options: bframes=0 (NVENC: Max B-frames 0). \
                  In ffmpeg: -bf 0",
             ),
             Self::KeyframeInterval => Some(
@@ -98,9 +98,9 @@ impl IngestWarning {
                  In ffmpeg: -g with twice the frame rate",
             ),
             Self::Interlaced => Some(
-                "The video is interlaced, which browsers show with combs. The server converts \
-                 it for them, which costs CPU and adds delay. To avoid that, send progressive \
-                 video: switch the camera to a mode with \"p\" (1080p instead of 1080i). \
+                "The video is interlaced, which browsers show with combs: it has to be converted \
+                 for them, which costs the server CPU and adds delay. To avoid that, send \
+                 progressive video: switch the camera to a mode with \"p\" (1080p instead of 1080i). \
                  In ffmpeg: -vf yadif and neither -flags +ildct nor +ilme",
             ),
             Self::TransportStream => Some(
@@ -150,15 +150,15 @@ impl fmt::Display for IngestWarning {
             Self::PixelFormat { profile } => write!(
                 f,
                 "The video's pixels are not 8-bit 4:2:0 (H.264 {profile}), which most browsers \
-                 do not play. The server converts it for them, which costs CPU and adds delay. \
-                 To avoid that, in OBS: Settings → Advanced → Color Format: NV12. \
+                 do not play: it has to be converted for them, which costs the server CPU and \
+                 adds delay. To avoid that, in OBS: Settings → Advanced → Color Format: NV12. \
                  In ffmpeg: -pix_fmt yuv420p"
             ),
             Self::VideoCodec(codec) => write!(
                 f,
-                "The video is {codec}, but viewers get H.264, which every browser plays: the \
-                 server converts it, which costs CPU and adds delay. To avoid that, send H.264. \
-                 In OBS: Settings → Output → Video Encoder. In ffmpeg: -c:v libx264 -bf 0"
+                "The video is {codec}, which not every browser plays over WebRTC: it has to be \
+                 converted to H.264, which costs the server CPU and adds delay. To avoid that, send \
+                 H.264. In OBS: Settings → Output → Video Encoder. In ffmpeg: -c:v libx264 -bf 0"
             ),
             Self::UnknownVideo(codec) => write!(
                 f,

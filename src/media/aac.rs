@@ -47,6 +47,58 @@ impl fmt::Display for AacError {
 
 impl std::error::Error for AacError {}
 
+/// An element of sound in an access unit (14496-3 §4.4.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelElement {
+    /// One channel.
+    Single,
+    /// Two channels, left and right.
+    Pair,
+}
+
+impl ChannelElement {
+    fn channels(self) -> u32 {
+        match self {
+            Self::Single => 1,
+            Self::Pair => 2,
+        }
+    }
+}
+
+/// What a program config element says of its channels (14496-3 table 4.2): the elements before,
+/// beside and behind the listener, each from the middle outwards.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProgramConfig {
+    /// Before the listener.
+    pub front: Vec<ChannelElement>,
+    /// Beside.
+    pub side: Vec<ChannelElement>,
+    /// Behind.
+    pub back: Vec<ChannelElement>,
+    /// Channels of low-frequency effects.
+    pub low_frequency_channels: u8,
+}
+
+impl ProgramConfig {
+    fn channels(&self) -> Result<u8, AacError> {
+        let elements = self.front.iter().chain(&self.side).chain(&self.back);
+        let full: u32 = elements.map(|element| element.channels()).sum();
+        match u8::try_from(full + u32::from(self.low_frequency_channels)) {
+            Ok(channels) if channels > 0 => Ok(channels),
+            Ok(_) | Err(_) => Err(AacError::Channels),
+        }
+    }
+}
+
+/// How the channels lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelLayout {
+    /// By a `channelConfiguration` (14496-3 table 1.19), which is not 0.
+    Configuration(u8),
+    /// By a program config element.
+    Program(ProgramConfig),
+}
+
 /// What an AudioSpecificConfig says. `Display` says it as users do: "AAC-LC 48 kHz stereo".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudioSpecificConfig {
@@ -56,6 +108,8 @@ pub struct AudioSpecificConfig {
     pub sampling_frequency: u32,
     /// Channels of the core coder.
     pub channels: u8,
+    /// Where they belong.
+    pub layout: ChannelLayout,
     /// With explicit SBR (HE-AAC), the sampling frequency of the sound, in Hz. SBR may also be
     /// there unannounced; only the decoder can tell.
     pub sbr_sampling_frequency: Option<u32>,
@@ -90,6 +144,7 @@ impl AudioSpecificConfig {
             object_type,
             sampling_frequency,
             channels: general.channels,
+            layout: general.layout,
             sbr_sampling_frequency,
             parametric_stereo,
             samples_per_unit: general.samples_per_unit,
@@ -181,6 +236,7 @@ const TYPE_ELD: u8 = 39;
 
 struct Specific {
     channels: u8,
+    layout: ChannelLayout,
     samples_per_unit: u16,
 }
 
@@ -203,12 +259,17 @@ fn read_specific(
     } else if object_type == TYPE_ELD {
         short = bits.read(1)? == 1;
     }
-    let channels = match channel_configuration {
-        0 if is_general => read_program_config_channels(bits)?,
-        count @ 1..=6 => u8::try_from(count).unwrap_or_default(),
-        7 | 12 | 14 => 8,
-        11 => 7,
-        _ => return Err(AacError::Channels),
+    let layout = match u8::try_from(channel_configuration) {
+        Ok(0) if is_general => ChannelLayout::Program(read_program_config(bits)?),
+        Ok(number) => ChannelLayout::Configuration(number),
+        Err(_) => return Err(AacError::Channels),
+    };
+    let channels = match &layout {
+        ChannelLayout::Program(program) => program.channels()?,
+        ChannelLayout::Configuration(count @ 1..=6) => *count,
+        ChannelLayout::Configuration(7 | 12 | 14) => 8,
+        ChannelLayout::Configuration(11) => 7,
+        ChannelLayout::Configuration(_) => return Err(AacError::Channels),
     };
     let samples_per_unit = match (object_type, short) {
         (TYPE_LD | TYPE_ELD, false) => 512,
@@ -218,34 +279,41 @@ fn read_specific(
     };
     Ok(Specific {
         channels,
+        layout,
         samples_per_unit,
     })
 }
 
-/// Counts the channels of a program_config_element (14496-3 table 4.2).
-fn read_program_config_channels(bits: &mut Bits<'_>) -> Result<u8, AacError> {
+/// Reads a program_config_element (14496-3 table 4.2) up to its channels.
+fn read_program_config(bits: &mut Bits<'_>) -> Result<ProgramConfig, AacError> {
     bits.read(4 + 2 + 4)?;
-    let mut elements = 0;
-    for _ in 0..3 {
-        elements += bits.read(4)?;
-    }
-    let lfe_channels = bits.read(2)?;
+    let (front, side, back) = (bits.read(4)?, bits.read(4)?, bits.read(4)?);
+    let low_frequency = bits.read(2)?;
     bits.read(3 + 4)?;
     for mixdown_bits in [4, 4, 3] {
         if bits.read(1)? == 1 {
             bits.read(mixdown_bits)?;
         }
     }
-    let mut channels = lfe_channels;
-    for _ in 0..elements {
-        let is_pair = bits.read(1)?;
-        bits.read(4)?;
-        channels += 1 + is_pair;
-    }
-    match u8::try_from(channels) {
-        Ok(channels) if channels > 0 => Ok(channels),
-        Ok(_) | Err(_) => Err(AacError::Channels),
-    }
+    let mut group = |count: u32| {
+        let element = |_| {
+            let is_pair = bits.read(1)? == 1;
+            bits.read(4)?;
+            Ok(match is_pair {
+                true => ChannelElement::Pair,
+                false => ChannelElement::Single,
+            })
+        };
+        (0..count)
+            .map(element)
+            .collect::<Result<Vec<_>, AacError>>()
+    };
+    Ok(ProgramConfig {
+        front: group(front)?,
+        side: group(side)?,
+        back: group(back)?,
+        low_frequency_channels: u8::try_from(low_frequency).unwrap_or_default(),
+    })
 }
 
 fn read_object_type(bits: &mut Bits<'_>) -> Result<u8, AacError> {
@@ -368,6 +436,26 @@ mod tests {
         // 0 side, 0 back, 0 lfe, 0 assoc, 0 cc; no mixdowns; a pair with tag 0.
         let config = [0x11, 0x80, 0x04, 0xc4, 0x00, 0x00, 0x20, 0x00];
         assert_eq!(named(&config), "AAC-LC 48 kHz stereo");
+    }
+
+    #[test]
+    fn elements_of_a_program_config_element_keep_their_groups_and_order() {
+        use ChannelElement::{Pair, Single};
+        // As ffmpeg 5 writes 7.1(wide): 2 front, 1 side, 2 back, 0 lfe.
+        let config = [
+            0x11, 0x80, 0x04, 0xc8, 0x48, 0x00, 0x20, 0x00, 0xc6, 0x40, 0x00,
+        ];
+        let parsed = AudioSpecificConfig::parse(&config).unwrap();
+        let program = ProgramConfig {
+            front: vec![Pair, Single],
+            side: vec![Single],
+            back: vec![Pair, Pair],
+            low_frequency_channels: 0,
+        };
+        assert_eq!(parsed.layout, ChannelLayout::Program(program));
+        assert_eq!(parsed.to_string(), "AAC-LC 48 kHz 7.1");
+        let plain = AudioSpecificConfig::parse(&[0x11, 0xb8]).unwrap();
+        assert_eq!(plain.layout, ChannelLayout::Configuration(7));
     }
 
     #[test]

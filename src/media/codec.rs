@@ -1,4 +1,5 @@
-//! What a publish may be coded with, as published: what `ingest` tells the transcoders.
+//! What a publish may be coded with, as published, by the names that users know: what `ingest` tells
+//! the transcoders.
 
 use std::fmt;
 use std::time::Instant;
@@ -45,6 +46,67 @@ impl fmt::Display for VideoCodec {
             Self::Vp6 => "VP6",
             Self::Vp6Alpha => "VP6 with alpha",
             Self::ScreenVideo2 => "Screen Video 2",
+        })
+    }
+}
+
+/// An audio codec, with what a legacy tag's header says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AudioCodec {
+    /// AAC (`SoundFormat` 10, `mp4a`).
+    Aac,
+    /// MP3 (2, 14, `.mp3`).
+    Mp3,
+    /// Opus (`Opus`).
+    Opus,
+    /// FLAC (`fLaC`).
+    Flac,
+    /// AC-3 (`ac-3`).
+    Ac3,
+    /// E-AC-3 (`ec-3`).
+    Eac3,
+    /// G.711 A-law (7), 8 kHz.
+    ALaw {
+        /// 1 or 2.
+        channels: u8,
+    },
+    /// G.711 µ-law (8), 8 kHz.
+    MuLaw {
+        /// 1 or 2.
+        channels: u8,
+    },
+    /// PCM, little-endian (3; also 0, "platform endian": nobody sends big-endian).
+    Pcm {
+        /// Samples a second.
+        rate: u32,
+        /// 1 or 2.
+        channels: u8,
+        /// 8 or 16.
+        bits: u8,
+    },
+    /// Speex (11): 16 kHz mono whatever the header says.
+    Speex,
+    /// Nellymoser (4, 5, 6): mono.
+    Nellymoser {
+        /// Samples a second.
+        rate: u32,
+    },
+}
+
+impl fmt::Display for AudioCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aac => "AAC",
+            Self::Mp3 => "MP3",
+            Self::Opus => "Opus",
+            Self::Flac => "FLAC",
+            Self::Ac3 => "AC-3",
+            Self::Eac3 => "E-AC-3",
+            Self::ALaw { .. } => "G.711 A-law",
+            Self::MuLaw { .. } => "G.711 \u{b5}-law",
+            Self::Pcm { .. } => "PCM",
+            Self::Speex => "Speex",
+            Self::Nellymoser { .. } => "Nellymoser",
         })
     }
 }

@@ -9,9 +9,9 @@ mod names;
 use std::fmt;
 use std::ops::Range;
 
-pub use names::{AudioCodec, FourCc, UnknownCodec};
+pub use names::{AUDIO_FOUR_CCS, FourCc, UnknownCodec, VIDEO_FOUR_CCS};
 
-use super::codec::VideoCodec;
+use super::codec::{AudioCodec, VideoCodec};
 use extended::{Part, Parts, Reader};
 
 /// Flag of an extended video header in the first byte (Enhanced RTMP, `isExVideoHeader`).
@@ -188,18 +188,8 @@ fn parse_legacy_video(first: u8, reader: &mut Reader<'_>) -> Result<VideoTag, Fl
     }
     let number = first & 0x0f;
     let key = is_key(first);
-    let (codec, has_header) = match number {
-        2 => (VideoCodec::SorensonH263, false),
-        3 => (VideoCodec::ScreenVideo, false),
-        4 => (VideoCodec::Vp6, false),
-        5 => (VideoCodec::Vp6Alpha, false),
-        6 => (VideoCodec::ScreenVideo2, false),
-        7 => (VideoCodec::Avc, true),
-        // 12 and 13 are in no standard, but common in cameras and in patched ffmpegs; laid out
-        // as H.264 is.
-        12 => (VideoCodec::Hevc, true),
-        13 => (VideoCodec::Av1, true),
-        other => return Ok(tag(VideoBody::Unknown(UnknownCodec::Video(other)))),
+    let Some((codec, has_header)) = names::video_of_legacy(number) else {
+        return Ok(tag(VideoBody::Unknown(UnknownCodec::Video(number))));
     };
     if !has_header {
         return Ok(tag(VideoBody::Frame {
@@ -232,17 +222,9 @@ fn parse_video_part(message: &[u8], key: bool, part: Part) -> Result<VideoTag, F
         nanoseconds: part.nanoseconds,
         body,
     };
-    let FourCc(code) = part.four_cc;
-    let codec = match &code {
-        b"avc1" => VideoCodec::Avc,
-        b"hvc1" | b"hev1" => VideoCodec::Hevc,
-        b"av01" => VideoCodec::Av1,
-        b"vp09" => VideoCodec::Vp9,
-        b"vp08" => VideoCodec::Vp8,
-        _ => {
-            let unknown = UnknownCodec::FourCc(part.four_cc);
-            return Ok(tag(VideoBody::Unknown(unknown)));
-        }
+    let Some(codec) = names::video_of_four_cc(part.four_cc) else {
+        let unknown = UnknownCodec::FourCc(part.four_cc);
+        return Ok(tag(VideoBody::Unknown(unknown)));
     };
     let mut reader = Reader::within(message, &part.data);
     Ok(tag(match part.packet_type {
@@ -376,7 +358,7 @@ fn parse_legacy_audio(first: u8, reader: &mut Reader<'_>) -> Result<AudioTag, Fl
         body,
     };
     let format = first >> 4;
-    let Some(codec) = AudioCodec::of_legacy(first) else {
+    let Some(codec) = names::audio_of_legacy(first) else {
         return Ok(tag(AudioBody::Unknown(UnknownCodec::Audio(format))));
     };
     let packet_type = match format {
@@ -395,7 +377,7 @@ fn parse_legacy_audio(first: u8, reader: &mut Reader<'_>) -> Result<AudioTag, Fl
 fn parse_audio_part(part: Part) -> Result<AudioTag, FlvError> {
     const MULTICHANNEL_CONFIG: u8 = 4;
     let data = part.data;
-    let body = match (AudioCodec::of_four_cc(part.four_cc), part.packet_type) {
+    let body = match (names::audio_of_four_cc(part.four_cc), part.packet_type) {
         (None, _) => AudioBody::Unknown(UnknownCodec::FourCc(part.four_cc)),
         (Some(codec), 0) => AudioBody::Config { codec, data },
         (Some(codec), 1) => AudioBody::Packet { codec, data },

@@ -3,6 +3,7 @@
 
 use super::amf0::Amf0Value;
 use super::metadata::plain_text;
+use crate::media::flv::{AUDIO_FOUR_CCS, VIDEO_FOUR_CCS};
 
 /// Most codecs kept of what an encoder lists; eleven are defined.
 const FOUR_CC_COUNT_MAX: usize = 32;
@@ -15,9 +16,6 @@ const FOUR_CC_LIST: &str = "fourCcList";
 const VIDEO_MAP: &str = "videoFourCcInfoMap";
 const AUDIO_MAP: &str = "audioFourCcInfoMap";
 const CAPS_EX_NAME: &str = "capsEx";
-/// FourCCs that are taken.
-const VIDEO: [&str; 5] = ["avc1", "hvc1", "av01", "vp09", "vp08"];
-const AUDIO: [&str; 6] = ["mp4a", "Opus", "fLaC", "ac-3", "ec-3", ".mp3"];
 
 /// FourCCs of `fourCcList`, and the names in both maps.
 pub(super) fn four_cc_list(object: &Amf0Value) -> Vec<String> {
@@ -53,7 +51,8 @@ pub(super) fn properties(object: &Amf0Value) -> Vec<(String, Amf0Value)> {
     if names.iter().all(|name| object.property(name).is_none()) {
         return Vec::new();
     }
-    let all = VIDEO.iter().chain(&AUDIO);
+    let (video, audio) = (VIDEO_FOUR_CCS.map(name), AUDIO_FOUR_CCS.map(name));
+    let all = video.iter().chain(&audio);
     let list = all.map(|name| Amf0Value::String((*name).into())).collect();
     let map = |names: &[&str]| {
         let flags = |name: &&str| ((*name).into(), Amf0Value::Number(CAN_DECODE));
@@ -61,10 +60,14 @@ pub(super) fn properties(object: &Amf0Value) -> Vec<(String, Amf0Value)> {
     };
     vec![
         (FOUR_CC_LIST.into(), Amf0Value::Array(list)),
-        (VIDEO_MAP.into(), map(&VIDEO)),
-        (AUDIO_MAP.into(), map(&AUDIO)),
+        (VIDEO_MAP.into(), map(&video)),
+        (AUDIO_MAP.into(), map(&audio)),
         (CAPS_EX_NAME.into(), Amf0Value::Number(CAPS_EX)),
     ]
+}
+
+fn name<T>((name, _): (&'static str, T)) -> &'static str {
+    name
 }
 
 #[cfg(test)]
@@ -114,13 +117,14 @@ mod tests {
         let new = object(vec![(CAPS_EX_NAME, Amf0Value::Number(0.0))]);
         let answer = Amf0Value::Object(properties(&new));
         let flags = |map, name| answer.property(map)?.property(name)?.as_number();
-        for name in VIDEO {
+        let (video, audio) = (VIDEO_FOUR_CCS.map(name), AUDIO_FOUR_CCS.map(name));
+        for name in video {
             assert_eq!(flags(VIDEO_MAP, name), Some(1.0), "{name}");
         }
-        for name in AUDIO {
+        for name in audio {
             assert_eq!(flags(AUDIO_MAP, name), Some(1.0), "{name}");
         }
-        assert_eq!(four_cc_list(&answer).len(), 2 * (VIDEO.len() + AUDIO.len()));
+        assert_eq!(four_cc_list(&answer).len(), 2 * (video.len() + audio.len()));
         assert_eq!(caps_ex(&answer), 0x0e);
     }
 }

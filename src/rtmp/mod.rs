@@ -162,6 +162,12 @@ impl RtmpSession {
 
     /// Closes the session if a deadline has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(total) = self.acknowledger.take_due(now)
+            && !self.is_closed()
+        {
+            let acknowledgement = self.replies.acknowledgement(total);
+            self.transmit(acknowledgement);
+        }
         if now >= self.deadline(now) {
             self.end(match self.state {
                 State::Handshake { .. } | State::Setup { .. } | State::Requested { .. } => {
@@ -176,7 +182,11 @@ impl RtmpSession {
     /// Gives the next thing to do; [`RtmpOutput::Timeout`] when there is nothing more.
     pub fn poll_output(&mut self, now: Instant) -> RtmpOutput {
         let output = self.outputs.pop_front();
-        output.unwrap_or_else(|| RtmpOutput::Timeout(self.deadline(now)))
+        output.unwrap_or_else(|| {
+            let deadline = self.deadline(now);
+            let acknowledge = self.acknowledger.due_at().filter(|_| !self.is_closed());
+            RtmpOutput::Timeout(acknowledge.map_or(deadline, |at| at.min(deadline)))
+        })
     }
 
     /// Accepts the publish that was asked for. Does nothing if none is waiting.
@@ -231,6 +241,15 @@ impl RtmpSession {
         {
             *last_input = (*last_input).max(now);
         }
+        self.acknowledger.heard(now);
+    }
+
+    /// The publisher sends faster than is read. It may have closed its connection already, with
+    /// much on the way: to whatever is written then, its system answers with a reset, and what was on
+    /// the way is lost. So acknowledgements wait until nothing comes any more, which a publisher that
+    /// waits for them reaches as well.
+    pub fn acknowledge_late(&mut self) {
+        self.acknowledger.be_late();
     }
 
     /// Closes the session politely.
@@ -314,7 +333,8 @@ impl RtmpSession {
         if matches!(self.state, State::Handshake { .. } | State::Closed) {
             return Ok(());
         }
-        let acknowledge = self.acknowledger.received(input.len());
+        self.acknowledger.heard(now);
+        let acknowledge = self.acknowledger.received(input.len(), now);
         while !self.is_closed() {
             let Some(message) = self.reader.next_message(input)? else {
                 break;

@@ -514,6 +514,23 @@ fn acknowledgements_count_what_came_after_the_handshake() {
     );
 }
 
+/// What is written to a publisher that has closed costs the rest of what it sent.
+#[test]
+fn publisher_that_is_ahead_is_acknowledged_only_when_it_waits() {
+    let mut peer = Peer::publishing();
+    peer.send(&wire::control(message_type::WINDOW_ACK_SIZE, 65_536));
+    peer.session.acknowledge_late();
+    for time in [0, 40] {
+        peer.media(VIDEO, time, &[1; 60_000]);
+        peer.wait(Duration::from_millis(400));
+    }
+    assert_eq!(peer.controls(message_type::ACKNOWLEDGEMENT).len(), 0);
+    peer.wait(Duration::from_millis(200));
+    assert_eq!(peer.controls(message_type::ACKNOWLEDGEMENT).len(), 1);
+    peer.wait(Duration::from_secs(5));
+    assert_eq!(peer.controls(message_type::ACKNOWLEDGEMENT).len(), 1);
+}
+
 #[test]
 fn publish_finished_restarts_the_setup_deadline() {
     let mut peer = Peer::publishing();

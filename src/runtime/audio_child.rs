@@ -1,5 +1,6 @@
-//! ffmpeg as the child of a transcode worker, for the audio codecs that only it decodes: started
-//! bare, fed and read through pipes that never block, killed when its stream ends.
+//! ffmpeg as the child of a transcode worker, for the audio codecs that only it decodes: contained
+//! as those of `child`, fed and read through pipes that never block, killed when its stream ends, or
+//! the worker, whatever ends that.
 //!
 //! A worker waits for its inbox, not for descriptors: while it has children, it looks at their
 //! pipes every few milliseconds. Such streams are rare, and few in number.
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Resource, Rlimit};
 
+use super::child::Fetters;
 use crate::transcode::{ChildAction, ChildId};
 
 /// The program.
@@ -118,22 +119,28 @@ impl Child {
     fn start(arguments: &[String]) -> io::Result<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let program = find(&path).ok_or(io::ErrorKind::NotFound)?;
-        let mut process = Command::new(program)
+        Self::start_program(&program, arguments)
+    }
+
+    fn start_program(program: &Path, arguments: &[String]) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
+            .stderr(Stdio::null());
+        // It takes little CPU time, and what it gives is waited for.
+        Fetters::with_memory(MEMORY_BYTES_MAX).put_on(&mut command);
+        let mut process = command.spawn()?;
         let pipes = process.stdin.take().zip(process.stdout.take());
         let prepared = pipes
             .ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))
             .and_then(|(input, output)| {
                 unblock(&input)?;
                 unblock(&output)?;
-                contain(&process)?;
                 Ok((input, output))
             });
         match prepared {
@@ -206,24 +213,6 @@ fn unblock(pipe: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Bounds a child's memory, and lets it write no files and dump no core. It is as urgent as we are: it
-/// takes little, and what it gives is waited for.
-fn contain(process: &Process) -> io::Result<()> {
-    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
-    let limit = |bytes| Rlimit {
-        current: Some(bytes),
-        maximum: Some(bytes),
-    };
-    for (resource, bytes) in [
-        (Resource::As, MEMORY_BYTES_MAX),
-        (Resource::Fsize, 0),
-        (Resource::Core, 0),
-    ] {
-        rustix::process::prlimit(pid, resource, limit(bytes))?;
-    }
-    Ok(())
-}
-
 /// The program's file, in the folders of `path`.
 fn find(path: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(path)
@@ -240,6 +229,23 @@ fn is_program(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_dies_with_its_worker() {
+        let worker = std::thread::spawn(|| {
+            let child = Child::start_program(Path::new("/bin/sleep"), &["60".to_owned()]).unwrap();
+            let pid = child.process.id();
+            // Nobody is left to kill it but the kernel.
+            std::mem::forget(child);
+            pid
+        });
+        let stat = format!("/proc/{}/stat", worker.join().unwrap());
+        let deadline = super::super::now() + std::time::Duration::from_secs(60);
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(super::super::now() < deadline, "it lives on");
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn program_that_is_not_in_the_path_is_missing() {

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -59,7 +60,8 @@ pub(super) enum Piped {
 pub(super) struct ChildProcess {
     process: std::process::Child,
     group: Pid,
-    stdin: Sender,
+    /// Until all was written.
+    stdin: Option<Sender>,
     stdout: Receiver,
     stderr: Receiver,
     said: Vec<u8>,
@@ -89,7 +91,7 @@ impl ChildProcess {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        contain(&mut command, containment);
+        Fetters::of(containment).put_on(&mut command);
         let mut process = command.spawn()?;
         let taken = (
             process.stdin.take(),
@@ -103,7 +105,7 @@ impl ChildProcess {
         let mut child = Self {
             process,
             group: pid.ok_or(ErrorKind::InvalidData)?,
-            stdin: Sender::from(stdin),
+            stdin: Some(Sender::from(stdin)),
             stdout: Receiver::from(stdout),
             stderr: Receiver::from(stderr),
             said: Vec::new(),
@@ -114,17 +116,27 @@ impl ChildProcess {
     }
 
     fn register(&mut self, registry: &Registry, tokens: PipeTokens) -> io::Result<()> {
-        self.stdin.set_nonblocking(true)?;
+        if let Some(stdin) = &mut self.stdin {
+            stdin.set_nonblocking(true)?;
+            registry.register(stdin, tokens.stdin, Interest::WRITABLE)?;
+        }
         self.stdout.set_nonblocking(true)?;
         self.stderr.set_nonblocking(true)?;
-        registry.register(&mut self.stdin, tokens.stdin, Interest::WRITABLE)?;
         registry.register(&mut self.stdout, tokens.stdout, Interest::READABLE)?;
         registry.register(&mut self.stderr, tokens.stderr, Interest::READABLE)
     }
 
     /// Writes to its standard input.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Piped {
-        piped(|| self.stdin.write(bytes))
+        match &mut self.stdin {
+            Some(stdin) => piped(|| stdin.write(bytes)),
+            None => Piped::Closed,
+        }
+    }
+
+    /// Closes its standard input: it is to give what it has, and to end.
+    pub(super) fn end_input(&mut self) {
+        self.stdin = None;
     }
 
     /// Reads from its standard output.
@@ -162,15 +174,18 @@ impl ChildProcess {
         }
     }
 
-    /// Whether it waits for a CPU or a disk, and the CPU time it has used, in ticks (proc(5)).
+    /// Whether a thread of it waits for a CPU or a disk, and the CPU time that all of them have
+    /// used, in ticks (proc(5)).
     pub(super) fn cpu_use(&self) -> Option<(bool, u64)> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
-        // After the name in parentheses: the state, and as 12th and 13th, utime and stime.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        let waits = matches!(fields.next()?, "R" | "D");
-        let user: u64 = fields.nth(10)?.parse().ok()?;
-        let system: u64 = fields.next()?.parse().ok()?;
-        Some((waits, user.saturating_add(system)))
+        let process = format!("/proc/{}", self.process.id());
+        let (_, ticks) = read_stat(format!("{process}/stat"))?;
+        let threads = std::fs::read_dir(format!("{process}/task")).ok()?;
+        let mut states = threads.flatten().map(|thread| {
+            let stat = read_stat(thread.path().join("stat"));
+            stat.map(|(state, _)| state)
+        });
+        let waits = states.any(|state| matches!(state, Some('R' | 'D')));
+        Some((waits, ticks))
     }
 
     /// Kills it and whatever it started.
@@ -201,6 +216,17 @@ impl Drop for ChildProcess {
     }
 }
 
+/// State and CPU time, in ticks, of a process or a thread (proc(5)).
+fn read_stat(path: impl AsRef<Path>) -> Option<(char, u64)> {
+    let stat = std::fs::read_to_string(path).ok()?;
+    // After the name in parentheses: the state, and as 12th and 13th, utime and stime.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let user: u64 = fields.nth(10)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((state, user.saturating_add(system)))
+}
+
 fn piped(io: impl FnOnce() -> io::Result<usize>) -> Piped {
     match io() {
         Ok(0) => Piped::Closed,
@@ -211,32 +237,14 @@ fn piped(io: impl FnOnce() -> io::Result<usize>) -> Piped {
     }
 }
 
-/// What the child does to itself between fork and exec.
+/// What a child does to itself between fork and exec.
 #[derive(Clone, Copy)]
-struct Fetters {
+pub(super) struct Fetters {
     parent: libc::pid_t,
     cpus: Option<libc::cpu_set_t>,
     memory_bytes: Option<u64>,
-}
-
-#[expect(
-    unsafe_code,
-    reason = "what a child may do is set between fork and exec"
-)]
-fn contain(command: &mut Command, containment: &Containment) {
-    let fetters = Fetters {
-        parent: rustix::process::getpid().as_raw_nonzero().get(),
-        cpus: cpu_set(&containment.cpus),
-        memory_bytes: containment
-            .limit_memory
-            .then_some(VIDEO_CHILD_MEMORY_BYTES_MAX),
-    };
-    // SAFETY: the closure runs in the child of a program with threads, where only system calls are
-    // safe. It makes nothing but those, by functions that neither allocate nor lock, and holds
-    // only plain values.
-    unsafe {
-        command.pre_exec(move || fetters.put_on());
-    }
+    cpu_seconds: Option<u64>,
+    niceness: i32,
 }
 
 #[expect(unsafe_code, reason = "cpu_set_t has no other interface")]
@@ -253,23 +261,59 @@ fn cpu_set(cpus: &[usize]) -> Option<libc::cpu_set_t> {
 }
 
 impl Fetters {
+    /// Those of a child that works on pictures.
+    fn of(containment: &Containment) -> Self {
+        let limit_memory = containment.limit_memory;
+        Self {
+            cpus: cpu_set(&containment.cpus),
+            memory_bytes: limit_memory.then_some(VIDEO_CHILD_MEMORY_BYTES_MAX),
+            cpu_seconds: Some(VIDEO_CHILD_CPU_ALLOWANCE.as_secs()),
+            niceness: VIDEO_CHILD_NICENESS,
+            ..Self::with_memory(0)
+        }
+    }
+
+    /// Those of a child that may have so many bytes of memory, and as much CPU time as it needs,
+    /// when it needs it.
+    pub(super) fn with_memory(bytes: u64) -> Self {
+        Self {
+            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            cpus: None,
+            memory_bytes: Some(bytes),
+            cpu_seconds: None,
+            niceness: 0,
+        }
+    }
+
+    /// Has the program that is to be started put them on.
+    #[expect(
+        unsafe_code,
+        reason = "what a child may do is set between fork and exec"
+    )]
+    pub(super) fn put_on(self, command: &mut Command) {
+        // SAFETY: the closure runs in the child of a program with threads, where only system calls
+        // are safe. It makes nothing but those, by functions that neither allocate nor lock, and
+        // holds only plain values.
+        unsafe {
+            command.pre_exec(move || self.lock());
+        }
+    }
+
     /// Runs in the child: system calls only.
     #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
-    fn put_on(&self) -> io::Result<()> {
+    fn lock(&self) -> io::Result<()> {
         // Where the kernel or the service manager forbids any of this, the child runs without it.
         limit(Resource::Core, Some(0), Some(0));
         let files = Some(VIDEO_CHILD_FILES_MAX);
         limit(Resource::Nofile, files, files);
-        limit(
-            Resource::Cpu,
-            Some(VIDEO_CHILD_CPU_ALLOWANCE.as_secs()),
-            None,
-        );
+        if self.cpu_seconds.is_some() {
+            limit(Resource::Cpu, self.cpu_seconds, None);
+        }
         if self.memory_bytes.is_some() {
             limit(Resource::As, self.memory_bytes, self.memory_bytes);
         }
         die_first();
-        let _ = rustix::process::nice(VIDEO_CHILD_NICENESS);
+        let _ = rustix::process::nice(self.niceness);
         // SAFETY: these calls change the child only; the set lives until after its call.
         unsafe {
             if let Some(cpus) = &self.cpus {
@@ -380,7 +424,7 @@ mod tests {
         child.kill();
         wait_for(|| child.ended().is_some());
         wait_for(|| is_gone(grandchild));
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
     }
 
     #[test]
@@ -421,6 +465,19 @@ mod tests {
         let limits = limits.unwrap();
         let line = limits.lines().find(|line| line.starts_with("Max cpu time"));
         assert_eq!(line.unwrap().split_whitespace().nth(3), Some("260"));
+    }
+
+    #[test]
+    fn a_child_that_computes_is_told_from_one_that_sleeps() {
+        let poll = Poll::new().unwrap();
+        let computes = start(poll.registry(), "while :; do :; done").unwrap();
+        wait_for(|| {
+            computes
+                .cpu_use()
+                .is_some_and(|(waits, ticks)| waits && ticks > 0)
+        });
+        let sleeps = start(poll.registry(), "exec sleep 60").unwrap();
+        wait_for(|| sleeps.cpu_use().is_some_and(|(waits, _)| !waits));
     }
 
     #[test]

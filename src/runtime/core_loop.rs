@@ -462,6 +462,7 @@ impl CoreLoop {
             TranscodeMsg::Unit { .. } => postbox.put_if_roomy(message),
             TranscodeMsg::Open { .. }
             | TranscodeMsg::Configure { .. }
+            | TranscodeMsg::Finish { .. }
             | TranscodeMsg::Close { .. } => postbox.put(message),
         };
         if posted.is_err() {
@@ -488,6 +489,7 @@ impl CoreLoop {
             }
             VideoMsg::Open { publisher, .. }
             | VideoMsg::Configure { publisher, .. }
+            | VideoMsg::Finish { publisher }
             | VideoMsg::Close { publisher } => {
                 self.video_torn.remove(publisher);
                 self.io.video.put(VideoMail::Message(message)).is_err()

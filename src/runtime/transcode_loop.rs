@@ -151,6 +151,7 @@ mod tests {
                         let now = clock::now().duration_since(start).as_millis();
                         late.push(i64::try_from(now).unwrap() - pts.as_micros() / 1_000);
                     }
+                    TranscodeReply::Finished { .. } => {}
                     TranscodeReply::Unplayable { text, .. } => complaints.push(text),
                 }
             }

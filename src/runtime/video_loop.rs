@@ -178,7 +178,12 @@ impl VideoLoop {
         self.io.doorbell.silence();
         for _ in 0..MESSAGES_PER_TURN {
             match self.io.mailbox.take() {
-                Some(VideoMail::Message(message)) => self.transcoder.handle_message(message, now),
+                Some(VideoMail::Message(message)) => {
+                    if let VideoMsg::Close { publisher } = &message {
+                        self.torn.remove(publisher);
+                    }
+                    self.transcoder.handle_message(message, now);
+                }
                 Some(VideoMail::Stop) => return false,
                 None => break,
             }
@@ -352,6 +357,9 @@ impl VideoLoop {
                     // Where it was closed, the closed output tells.
                     Piped::Blocked | Piped::Closed => child.writable = false,
                 }
+            }
+            if self.transcoder.input_is_over(*id) {
+                child.process.end_input();
             }
         }
     }

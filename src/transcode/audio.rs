@@ -253,6 +253,12 @@ impl AudioTranscoder {
         }
     }
 
+    /// Nothing more comes: gives the packet that is not full, filled up with silence.
+    pub(super) fn finish(&mut self, sink: &mut dyn FnMut(OpusPacket)) {
+        self.end_piece(sink);
+        self.packetizer.finish(sink);
+    }
+
     /// Passes a packet on as it is, if the stream is such.
     fn pass(&mut self, packet: &[u8], pts: MediaTime, sink: &mut dyn FnMut(OpusPacket)) -> bool {
         let Some(Source::Pass(passer, config)) = &mut self.source else {

@@ -38,6 +38,8 @@ pub struct Transcoder {
 /// A stream that a core has opened and not closed.
 struct Stream {
     core: CoreId,
+    /// What its core wants decoded.
+    config: AudioConfig,
     /// `None` after a fault, until a new configuration.
     transcoder: Option<AudioTranscoder>,
     /// With a codec that a child process decodes.
@@ -48,6 +50,10 @@ struct Stream {
     mends_left: u32,
     /// Whether the core was told that nothing can be decoded.
     told: bool,
+    /// Whether nothing more comes.
+    finishing: bool,
+    /// When what came last was received.
+    received: Option<Instant>,
 }
 
 impl Stream {
@@ -97,6 +103,7 @@ impl Transcoder {
                 data,
                 received,
             } => self.unit(publisher, pts, &data, received, sink),
+            TranscodeMsg::Finish { publisher } => self.finish(publisher, sink),
             TranscodeMsg::Close { publisher } => {
                 self.strays += u64::from(!self.end_child(publisher));
                 self.streams.remove(&publisher);
@@ -141,6 +148,7 @@ impl Transcoder {
             });
             outcome
         });
+        self.finish_when_idle(publisher, sink);
     }
 
     /// A child ended by itself, or could not be started: its program is `missing`, or not.
@@ -162,6 +170,43 @@ impl Transcoder {
                 false => Ok(()),
             }
         });
+        self.finish_when_idle(publisher, sink);
+    }
+
+    /// Nothing more comes of a stream: gives what is left of it.
+    fn finish(&mut self, publisher: PublisherId, sink: &mut dyn FnMut(CoreId, TranscodeReply)) {
+        let Some(stream) = self.streams.get_mut(&publisher) else {
+            self.strays += 1;
+            return;
+        };
+        stream.finishing = true;
+        self.finish_when_idle(publisher, sink);
+    }
+
+    /// Gives the last of a stream of which nothing more comes, once its child has given all there
+    /// is.
+    fn finish_when_idle(
+        &mut self,
+        publisher: PublisherId,
+        sink: &mut dyn FnMut(CoreId, TranscodeReply),
+    ) {
+        let Some(stream) = self.streams.get(&publisher) else {
+            return;
+        };
+        let busy = stream.external.as_ref().is_some_and(External::is_busy);
+        if !stream.finishing || busy {
+            return;
+        }
+        let core = stream.core;
+        self.work(publisher, sink, |stream, sink| {
+            stream.finishing = false;
+            if let (Some(transcoder), Some(received)) = (&mut stream.transcoder, stream.received) {
+                transcoder.finish(&mut packets(core, publisher, received, sink));
+            }
+            Ok(())
+        });
+        self.end_child(publisher);
+        sink(core, TranscodeReply::Finished { publisher });
     }
 
     /// Streams that are open.
@@ -208,17 +253,26 @@ impl Transcoder {
                 "the server transcodes {TRANSCODE_STREAMS_MAX} streams on one worker already: \
                  give it more workers"
             );
-            sink(core, TranscodeReply::Unplayable { publisher, text });
+            let config = config.clone();
+            let reply = TranscodeReply::Unplayable {
+                publisher,
+                config,
+                text,
+            };
+            sink(core, reply);
             return;
         }
         self.end_child(publisher);
         let stream = Stream {
             core,
+            config: config.clone(),
             transcoder: None,
             external: None,
             broken: 0,
             mends_left: AUDIO_FORMAT_CHANGES_MAX,
             told: false,
+            finishing: false,
+            received: None,
         };
         self.streams.insert(publisher, stream);
         self.configure(publisher, config, sink);
@@ -237,6 +291,7 @@ impl Transcoder {
             self.end_child(publisher);
         }
         self.work(publisher, sink, |stream, _| {
+            stream.config = config.clone();
             let transcoder = match stream.transcoder.take() {
                 Some(transcoder) => transcoder,
                 None => {
@@ -270,6 +325,7 @@ impl Transcoder {
         let mut next_child = self.next_child;
         self.work(publisher, sink, |stream, sink| {
             let core = stream.core;
+            stream.received = Some(received);
             let Some(transcoder) = &mut stream.transcoder else {
                 return Ok(());
             };
@@ -289,7 +345,13 @@ impl Transcoder {
                 let text = "none of the publisher's audio can be decoded: choose AAC-LC, mono or \
                             stereo, in the encoder"
                     .to_owned();
-                sink(core, TranscodeReply::Unplayable { publisher, text });
+                let config = stream.config.clone();
+                let reply = TranscodeReply::Unplayable {
+                    publisher,
+                    config,
+                    text,
+                };
+                sink(core, reply);
             }
             Ok(())
         });
@@ -362,8 +424,12 @@ impl Transcoder {
                 if let Some(external) = &mut stream.external {
                     external.stop();
                 }
-                let core = stream.core;
-                sink(core, TranscodeReply::Unplayable { publisher, text });
+                let reply = TranscodeReply::Unplayable {
+                    publisher,
+                    config: stream.config.clone(),
+                    text,
+                };
+                sink(stream.core, reply);
             }
         }
         if let Some(mut external) = stream.external.take() {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::kit::clip::LiveClip;
+use rtmpeer::media::flv::file::{Tag, TagKind};
+
+use crate::kit::clip::{LiveClip, clip};
 use crate::kit::publisher::{Progress, TcpPublisher};
 use crate::kit::server::KitServer;
 use crate::kit::udp_viewer::UdpViewer;
@@ -123,6 +125,94 @@ fn publisher_that_returns_plays_again_to_the_same_viewer() {
         "time stood still: {before} then {after}"
     );
     assert!(!viewer.player.closed);
+}
+
+/// Sends the baseline clip so often at full speed, in large messages, closes the connection, and gives
+/// the player that waited for it, once the publish has ended.
+fn file_at_full_speed(rounds: u32) -> UdpViewer {
+    // Chunk stream 2, time 0, four bytes of type 5 (Adobe RTMP 1.0 §5.4.4): 65,536.
+    const ACKNOWLEDGE_OFTEN: [u8; 16] = [2, 0, 0, 0, 0, 0, 4, 5, 0, 0, 0, 0, 0, 1, 0, 0];
+    /// A NAL unit of filler data, which goes no further (14496-10 §7.3.2.7).
+    const FILLER_BYTES: u32 = 20_000;
+    let server = KitServer::start(1, &[]);
+    let mut viewer = UdpViewer::new();
+    viewer.join_by_whep(&server, "file");
+    viewer.play_until("the connection", Duration::from_secs(10), |player| {
+        player.connected
+    });
+    let tags = clip("baseline.flv");
+    let round = tags.iter().map(|tag| tag.timestamp_ms).max().unwrap() + 33;
+    let mut filler = FILLER_BYTES.to_be_bytes().to_vec();
+    filler.push(0x0c);
+    filler.resize(4 + FILLER_BYTES as usize, 0xff);
+    let mut publisher = TcpPublisher::publish(server.addresses.rtmp, "live", "file");
+    publisher.raw(&ACKNOWLEDGE_OFTEN);
+    for turn in 0..rounds {
+        for tag in &tags {
+            let time = turn * round + tag.timestamp_ms;
+            match tag.kind {
+                TagKind::Video if is_picture(tag) => {
+                    publisher.video(time, [&tag.payload[..], &filler].concat().into());
+                }
+                TagKind::Video => publisher.video(time, tag.payload.clone()),
+                TagKind::Audio => publisher.audio(time, tag.payload.clone()),
+                TagKind::Script | TagKind::Other(_) => {}
+            }
+        }
+    }
+    publisher.rtmp.finish();
+    publisher.flush();
+    // Encoders read what the server says before they close.
+    publisher.closed_within(Duration::from_millis(1));
+    drop(publisher);
+    let patience = rtmpeer::runtime::now() + Duration::from_secs(20);
+    let live = || {
+        let room = server.http("GET", "/v1/rooms/file", &[], "");
+        room.body.contains(r#""live":true"#)
+    };
+    while live() {
+        let now = rtmpeer::runtime::now();
+        assert!(now < patience, "the publish does not end");
+        play_for(&mut viewer, Duration::from_millis(50));
+    }
+    viewer
+}
+
+fn is_picture(tag: &Tag) -> bool {
+    tag.kind == TagKind::Video && tag.payload[1] == 1
+}
+
+fn assert_shown_to_its_end(viewer: &UdpViewer) {
+    let tags = clip("baseline.flv");
+    let end = &tags.iter().rfind(|tag| is_picture(tag)).unwrap().payload;
+    let Some(shown) = viewer.player.pictures().last() else {
+        panic!("no picture at all");
+    };
+    assert!(
+        shown.data.ends_with(&end[end.len() - 40..]),
+        "it ends after {:?}",
+        viewer.counts()
+    );
+}
+
+/// All of it is a head start, and its end comes with the publisher's last words.
+#[test]
+fn shortest_file_sent_at_full_speed_is_shown_to_its_end() {
+    assert_shown_to_its_end(&file_at_full_speed(1));
+}
+
+/// The encoder has closed its connection long before all of the file is read.
+#[test]
+fn file_sent_at_full_speed_is_shown_and_heard_to_its_end() {
+    let viewer = file_at_full_speed(3);
+    assert_shown_to_its_end(&viewer);
+    let picture = viewer.player.pictures().last().unwrap().received;
+    let sound = viewer.player.sounds().last().unwrap().received;
+    let apart = picture.max(sound) - picture.min(sound);
+    assert!(
+        apart < Duration::from_millis(300),
+        "the sound ends {apart:?} apart"
+    );
 }
 
 #[test]

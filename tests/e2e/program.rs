@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::kit::server::{http, wait_for};
 
 /// The program on free ports of this machine; killed at the end.
-pub struct Program(pub Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -20,13 +20,13 @@ impl Drop for Program {
 }
 
 impl Program {
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 }
 
 /// A command of the program with nothing configured but its ports.
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rtmpeer"));
     command.env_clear().env("RTMPEER_CORES", "1");
     for section in ["RTMP", "HTTP", "WEBRTC", "METRICS"] {

@@ -12,7 +12,7 @@ use rtmpeer::media::time::MediaTime;
 use rtmpeer::messages::{VideoMsg, VideoReply};
 
 /// Pictures that may be sent before one that is shown before them.
-const REORDERED: usize = 2;
+pub const REORDERED: usize = 2;
 /// Pictures from one keyframe to the next, unless one is asked for.
 const KEYFRAME_PICTURES: u32 = 60;
 /// Bytes of the length before each NAL unit.
@@ -79,6 +79,14 @@ impl FakeEncoder {
                     stream.key_next = true;
                 }
             }
+            VideoMsg::Finish { publisher } => {
+                if let Some(mut stream) = self.streams.remove(&publisher) {
+                    let (core, made) = (stream.core, stream.out_of_more_than(0));
+                    let frame = |frame| (core, VideoReply::Frame { publisher, frame });
+                    let finished = (core, VideoReply::Finished { publisher });
+                    return made.into_iter().map(frame).chain([finished]).collect();
+                }
+            }
             VideoMsg::Close { publisher } => {
                 self.streams.remove(&publisher);
             }
@@ -137,8 +145,13 @@ impl Stream {
             self.past.insert(frame.pts);
         }
         self.waiting.insert(frame.pts, frame);
+        self.out_of_more_than(REORDERED)
+    }
+
+    /// Makes pictures until so many wait.
+    fn out_of_more_than(&mut self, most: usize) -> Vec<VideoFrame> {
         let mut made = Vec::new();
-        while self.waiting.len() > REORDERED {
+        while self.waiting.len() > most {
             let (pts, frame) = self.waiting.pop_first().unwrap();
             // After a stall of its publisher a picture may be due before what was shown: as of a
             // real encoder, nothing comes of it.

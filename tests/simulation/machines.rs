@@ -453,6 +453,7 @@ impl World {
                     .note(now, format_args!("publish ended {publisher}: {reason:?}"));
             }
             ControlMsg::PublishRequested { .. }
+            | ControlMsg::PublishEnding { .. }
             | ControlMsg::PublisherAlive { .. }
             | ControlMsg::StreamChanged { .. }
             | ControlMsg::StreamJudged { .. }

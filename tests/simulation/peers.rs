@@ -177,6 +177,10 @@ impl World {
             made_anew: !room.clip.in_order || self.encoder.opened > 0,
             anchor: room.live.and_then(|live| self.publishers[live].anchor),
             live: room.live.is_some(),
+            ending: room.live.is_none_or(|live| {
+                let publisher = &self.publishers[live];
+                publisher.fate == Fate::Gone || publisher.closed_by_server
+            }),
             room_fault: core_fault
                 .into_iter()
                 .fold(room.fault, std::time::Instant::max),

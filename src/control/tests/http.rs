@@ -71,32 +71,37 @@ fn rooms_are_listed_with_what_is_known_of_them() {
     assert_eq!(json(&get(&mut rig, "/v1/rooms/cam"))["live"], false);
 }
 
+/// A track that is played and one that is not, and the sound.
+fn three_tracks() -> Vec<TrackInfo> {
+    let video = TrackInfo {
+        size: Some((1280, 720)),
+        frames_per_1000_s: Some(25_000),
+        ..TrackInfo::new(TrackKind::Video, 0, "H.264 High".into())
+    };
+    let other = TrackInfo {
+        frames_per_1000_s: Some(50_000),
+        ..TrackInfo::new(TrackKind::Video, 1, "H.265 Main".into())
+    };
+    let audio = TrackInfo {
+        sample_rate: Some(48_000),
+        channels: Some(6),
+        ..TrackInfo::new(TrackKind::Audio, 0, "AAC-LC".into())
+    };
+    vec![video, other, audio]
+}
+
 #[test]
 fn tracks_and_transcoding_are_told_of_each_room() {
     let mut rig = Rig::new(1);
     let publish = rig.publish("cam");
     let told = |rig: &mut Rig, transcoding, transcode| {
-        let video = TrackInfo {
-            size: Some((1280, 720)),
-            frames_per_1000_s: Some(25_000),
-            ..TrackInfo::new(TrackKind::Video, 0, "H.264 High".into())
-        };
-        let other = TrackInfo {
-            frames_per_1000_s: Some(50_000),
-            ..TrackInfo::new(TrackKind::Video, 1, "H.265 Main".into())
-        };
-        let audio = TrackInfo {
-            sample_rate: Some(48_000),
-            channels: Some(6),
-            ..TrackInfo::new(TrackKind::Audio, 0, "AAC-LC".into())
-        };
         rig.tell(ControlMsg::StreamChanged {
             room: publish.room,
             epoch: publish.epoch,
             info: StreamInfo {
                 transcode,
                 transcoding,
-                tracks: vec![video, other, audio],
+                tracks: three_tracks(),
                 ..StreamInfo::default()
             },
         });

@@ -88,6 +88,22 @@ fn a_publisher_of_another_address_is_busy_at_once() {
 }
 
 #[test]
+fn a_publisher_that_is_done_yields_its_room_to_anybody_at_once() {
+    let mut rig = Rig::new(2);
+    let first = rig.publish("cam");
+    let publisher = first.publisher;
+    rig.tell(ControlMsg::PublishEnding { publisher });
+    assert!(rig.control.rooms()[0].live, "it is still shown");
+    let stranger: SocketAddr = "192.0.2.99:5000".parse().unwrap();
+    let (core, second) = rig.control.place_publisher(stranger).unwrap();
+    let outputs = rig.request_publish_on(core, second, "cam");
+    assert_eq!(questioned(&outputs), [publisher]);
+    let reason = PublishEnd::Finished;
+    let outputs = rig.tell(ControlMsg::PublishEnded { publisher, reason });
+    assert_eq!(accepted(&outputs).unwrap().publisher, second);
+}
+
+#[test]
 fn only_one_publisher_waits_for_a_room_and_not_for_ever() {
     let mut rig = Rig::new(1);
     let first = rig.publish("cam");

@@ -67,7 +67,7 @@ impl Rig {
         self.now += time;
     }
 
-    /// What was said: `o`pen, `c`onfigure, `d`ecode only, `f`rame, `k`eyframe, `x` close.
+    /// What was said: `o`pen, `c`onfigure, `d`ecode only, `f`rame, `k`eyframe, `e`nd, `x` close.
     fn said(&mut self) -> String {
         let word = |message: VideoMsg| match message {
             VideoMsg::Open { .. } => 'o',
@@ -80,6 +80,7 @@ impl Rig {
                 }
             }
             VideoMsg::Keyframe { .. } => 'k',
+            VideoMsg::Finish { .. } => 'e',
             VideoMsg::Close { .. } => 'x',
         };
         self.out.drain(..).map(word).collect()

@@ -6,11 +6,11 @@ use super::*;
 use crate::engine::{Certificate, EngineConfig};
 use crate::ids::{CoreId, Epoch, IdSource, RoomName, ViewerId};
 use crate::ingest::IngestOutput;
-use crate::limits::TRANSCODE_LINGER;
-use crate::media::codec::VideoCodec;
+use crate::limits::{PUBLISH_TAIL_MAX, PUBLISH_TAIL_MIN, TRANSCODE_LINGER};
+use crate::media::codec::{AudioConfig, VideoCodec};
 use crate::media::frame::{ParameterSets, TrackKind};
 use crate::media::time::{MediaTime, Timebase};
-use crate::messages::{CoreMsg, MediaMsg, ViewerBegin};
+use crate::messages::{CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerBegin};
 
 const PUBLISHER: PublisherId = PublisherId(5);
 const ROOM: RoomId = RoomId(9);
@@ -29,13 +29,17 @@ struct Said {
     video: Vec<VideoMsg>,
     info: Vec<StreamInfo>,
     troubles: Vec<Option<String>>,
+    verdicts: Vec<Arc<Verdict>>,
+    audio: Vec<TranscodeMsg>,
+    /// Ends of publishes, as control is told.
+    ended: Vec<PublishEnd>,
     keyframes_asked: usize,
     /// Numbers of video frames for another core.
     fed: Vec<u64>,
 }
 
 impl Said {
-    /// `o`pen, `c`onfigure, `d`ecode only, `f`rame, `k`eyframe, `x` close.
+    /// `o`pen, `c`onfigure, `d`ecode only, `f`rame, `k`eyframe, `e`nd, `x` close.
     fn words(&self) -> String {
         let word = |message: &VideoMsg| match message {
             VideoMsg::Open { .. } => 'o',
@@ -43,6 +47,7 @@ impl Said {
             VideoMsg::Frame { decode_only, .. } if *decode_only => 'd',
             VideoMsg::Frame { .. } => 'f',
             VideoMsg::Keyframe { .. } => 'k',
+            VideoMsg::Finish { .. } => 'e',
             VideoMsg::Close { .. } => 'x',
         };
         self.video.iter().map(word).collect()
@@ -189,6 +194,12 @@ impl Rig {
                 EngineOutput::Control(ControlMsg::PictureTrouble { trouble, .. }) => {
                     said.troubles.push(trouble);
                 }
+                EngineOutput::Control(ControlMsg::PublishEnded { reason, .. }) => {
+                    said.ended.push(reason);
+                }
+                EngineOutput::Control(ControlMsg::StreamJudged { verdict, .. }) => {
+                    said.verdicts.push(verdict);
+                }
                 EngineOutput::Control(ControlMsg::KeyframeWanted { room }) => {
                     assert_eq!(room, ROOM);
                     said.keyframes_asked += 1;
@@ -201,17 +212,52 @@ impl Rig {
                     }
                 }
                 EngineOutput::Datagrams => self.engine.batch_sent(self.now),
+                EngineOutput::Transcode { message, .. } => said.audio.push(message),
                 EngineOutput::Tcp { .. }
                 | EngineOutput::CloseTcp { .. }
                 | EngineOutput::Control(_)
-                | EngineOutput::Core { .. }
-                | EngineOutput::Transcode { .. } => {}
+                | EngineOutput::Core { .. } => {}
                 EngineOutput::Timeout(at) => {
                     self.timeout = at;
                     return said;
                 }
             }
         }
+    }
+
+    fn sounds(&mut self, config: &AudioConfig) {
+        self.ingest(IngestOutput::AudioConfig(config.clone()));
+    }
+
+    /// The worker cannot decode the sound as configured.
+    fn cannot_decode(&mut self, config: &AudioConfig) {
+        let reply = TranscodeReply::Unplayable {
+            publisher: PUBLISHER,
+            config: config.clone(),
+            text: "choose AAC".into(),
+        };
+        self.engine.handle_transcoded(reply, self.now);
+    }
+
+    /// What was said to the audio worker: `o`pen, `c`onfigure, `u`nit, `e`nd, `x` close.
+    fn audio(&mut self) -> String {
+        let word = |message: &TranscodeMsg| match message {
+            TranscodeMsg::Open { .. } => 'o',
+            TranscodeMsg::Configure { .. } => 'c',
+            TranscodeMsg::Unit { .. } => 'u',
+            TranscodeMsg::Finish { .. } => 'e',
+            TranscodeMsg::Close { .. } => 'x',
+        };
+        self.said().audio.iter().map(word).collect()
+    }
+
+    /// What the verdict says of the conversion, and how grave that is.
+    fn judged(&mut self) -> Option<(Severity, String)> {
+        self.ingest(IngestOutput::Verdict(Arc::default()));
+        let said = self.said();
+        let item = said.verdicts[0].items.first()?;
+        assert_eq!(item.code, "transcoding");
+        Some((item.severity, item.text.clone()))
     }
 
     fn source_is_safe(&self) -> bool {
@@ -361,6 +407,68 @@ fn failure_is_told_with_its_reason_and_tried_again() {
 }
 
 #[test]
+fn verdict_says_what_really_becomes_of_the_video() {
+    let mut rig = rig(false);
+    rig.publishes(VideoCodec::Avc, None);
+    assert_eq!(rig.judged(), None);
+    rig.publishes(VideoCodec::Avc, Some(TranscodeReason::Reordering));
+    let (severity, text) = rig.judged().unwrap();
+    assert_eq!(severity, Severity::Info);
+    assert!(text.contains("is encoded anew"), "{text}");
+    rig.join(1);
+    rig.avc(2);
+    rig.fails("install ffmpeg", Some(Duration::from_secs(10)));
+    let (severity, text) = rig.judged().unwrap();
+    assert_eq!(severity, Severity::Problem);
+    assert!(
+        text.contains("does not encode it anew: install ffmpeg"),
+        "{text}"
+    );
+    rig.engine.set_video_mode(VideoMode::Never);
+    let (severity, text) = rig.judged().unwrap();
+    assert_eq!(severity, Severity::Warning);
+    assert!(text.contains("video.transcode is \"never\""), "{text}");
+    let hevc = VideoCodec::Hevc;
+    rig.publishes(hevc, Some(TranscodeReason::Codec(hevc)));
+    assert_eq!(rig.judged().unwrap().0, Severity::Problem);
+}
+
+/// Of each stream that the worker was told of, it is told the end: it keeps those it has.
+#[test]
+fn undecodable_audio_is_closed_at_its_worker_and_another_configuration_opens_it() {
+    let mut rig = rig(false);
+    let (bad, good) = (AudioConfig::Speex, AudioConfig::Mp3);
+    rig.join(1);
+    rig.sounds(&bad);
+    assert_eq!(rig.audio(), "o");
+    rig.cannot_decode(&bad);
+    assert_eq!(rig.audio(), "x");
+    rig.sounds(&good);
+    assert_eq!(rig.audio(), "o");
+    rig.cannot_decode(&bad);
+    assert_eq!(rig.audio(), "", "what was before does not count");
+    rig.engine.handle_publisher_closed(PUBLISHER, true, rig.now);
+    assert_eq!(rig.audio(), "e");
+    rig.wait(PUBLISH_TAIL_MAX);
+    assert_eq!(rig.audio(), "x");
+}
+
+#[test]
+fn audio_that_stays_undecodable_is_not_opened_for_ever() {
+    let mut rig = rig(false);
+    rig.join(1);
+    let mut said = String::new();
+    for rate in 0..40 {
+        let config = AudioConfig::Nellymoser { rate };
+        rig.sounds(&config);
+        said.push_str(&rig.audio());
+        rig.cannot_decode(&config);
+        said.push_str(&rig.audio());
+    }
+    assert_eq!(said, "ox".repeat(8));
+}
+
+#[test]
 fn restarted_encoder_gets_the_cached_frames() {
     let mut rig = rig(false);
     rig.join(1);
@@ -374,16 +482,88 @@ fn restarted_encoder_gets_the_cached_frames() {
 }
 
 #[test]
-fn end_of_the_publish_closes_it() {
+fn publish_ends_when_what_it_brought_was_shown() {
+    let mut rig = rig(false);
+    rig.join(1);
+    rig.publishes(VideoCodec::Avc, Some(TranscodeReason::Reordering));
+    rig.sounds(&AudioConfig::Mp3);
+    rig.avc(1);
+    rig.engine
+        .handle_publisher_closed(PUBLISHER, false, rig.now);
+    let said = rig.said();
+    assert_eq!((said.words().as_str(), said.ended.len()), ("ofe", 0));
+    let publisher = PUBLISHER;
+    let finished = TranscodeReply::Finished { publisher };
+    rig.engine.handle_transcoded(finished, rig.now);
+    rig.wait(PUBLISH_TAIL_MIN);
+    rig.made(true);
+    assert!(rig.has_safe_entry(), "the encoder's last picture");
+    let finished = VideoReply::Finished { publisher };
+    rig.engine.handle_video_reply(finished, rig.now);
+    assert_eq!(rig.said().ended, [], "it is yet to be sent");
+    rig.wait(PUBLISH_TAIL_MIN);
+    assert_eq!(rig.said().ended, [PublishEnd::Finished]);
+    assert!(!rig.has_safe_entry());
+    assert_eq!(rig.engine.sizes().0, 0);
+    rig.made(true);
+    rig.fails("too late", None);
+    assert!(!rig.has_safe_entry());
+}
+
+#[test]
+fn publish_that_is_ahead_of_the_clock_ends_when_its_time_has_come() {
+    let mut rig = rig(false);
+    rig.join(1);
+    rig.publishes(VideoCodec::Avc, None);
+    let ahead = Duration::from_millis(900);
+    rig.next += 900 / 40;
+    rig.avc(1);
+    rig.engine
+        .handle_publisher_closed(PUBLISHER, false, rig.now);
+    rig.wait(ahead - 2 * PUBLISH_TAIL_MIN);
+    assert_eq!(rig.said().ended, []);
+    rig.wait(2 * PUBLISH_TAIL_MIN);
+    assert_eq!(rig.said().ended, [PublishEnd::Finished]);
+}
+
+#[test]
+fn publish_ends_in_bounded_time_whatever_the_transcoders_do() {
     let mut rig = rig(false);
     rig.join(1);
     rig.publishes(VideoCodec::Avc, Some(TranscodeReason::Reordering));
     rig.avc(1);
     rig.engine.handle_publisher_closed(PUBLISHER, true, rig.now);
-    assert_eq!(rig.said().words(), "ofx");
-    rig.made(true);
-    rig.fails("too late", None);
-    assert!(!rig.has_safe_entry());
+    assert_eq!(rig.said().words(), "ofe");
+    rig.wait(PUBLISH_TAIL_MAX);
+    let said = rig.said();
+    assert_eq!(said.words(), "x");
+    assert_eq!(said.ended, [PublishEnd::Reset]);
+}
+
+#[test]
+fn publish_ends_at_once_if_nobody_watches_or_somebody_else_is_to_have_the_room() {
+    let mut unwatched = rig(false);
+    unwatched.publishes(VideoCodec::Avc, None);
+    unwatched.avc(1);
+    let now = unwatched.now;
+    unwatched
+        .engine
+        .handle_publisher_closed(PUBLISHER, false, now);
+    assert_eq!(unwatched.said().ended, [PublishEnd::Finished]);
+    let mut rig = rig(false);
+    rig.join(1);
+    rig.publishes(VideoCodec::Avc, None);
+    rig.avc(1);
+    rig.engine
+        .handle_publisher_closed(PUBLISHER, false, rig.now);
+    assert_eq!(rig.said().ended, []);
+    let question = CoreMsg::QuestionPublisher {
+        publisher: PUBLISHER,
+        silence: Duration::from_secs(1),
+    };
+    rig.engine.handle_message(question, rig.now);
+    assert_eq!(rig.said().ended, [PublishEnd::Finished]);
+    assert_eq!(rig.engine.sizes().0, 0);
 }
 
 #[test]

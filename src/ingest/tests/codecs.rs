@@ -56,7 +56,7 @@ fn check_coded(rig: &Rig, codec: VideoCodec, name: &str) {
     assert_eq!(info.transcode, Some(TranscodeReason::Codec(codec)));
     assert_eq!(info.size, Some((96, 64)));
     assert_eq!(rig.warnings(), [IngestWarning::VideoCodec(codec)]);
-    assert!(info.advice[0].contains("viewers get H.264"));
+    assert!(info.advice[0].contains("converted to H.264"));
     assert_eq!(rig.ingest.stats().dropped_total(), 0, "{codec}");
     assert_eq!(rig.ingest.stats().video_frames, 6);
 }
@@ -153,7 +153,7 @@ fn pixels_and_fields_need_transcoding_and_are_said() {
     let rig = sample!("high422");
     let info = rig.ingest.info();
     assert_eq!(info.transcode, Some(TranscodeReason::PixelFormat));
-    assert!(rig.warnings()[0].to_string().contains("converts"));
+    assert!(rig.warnings()[0].to_string().contains("converted"));
     assert_eq!(rig.frames().len(), 6);
     let rig = sample!("interlaced");
     let info = rig.ingest.info();

@@ -99,18 +99,6 @@ pub(super) fn of_warning(warning: &IngestWarning) -> VerdictItem {
 
 /// What follows from what is known of the stream.
 pub(super) fn of_info(info: &StreamInfo, items: &mut Vec<VerdictItem>) {
-    if let Some(reason) = info.transcode {
-        items.push(item(
-            "transcoding",
-            Severity::Info,
-            format!(
-                "Browsers do not play this video as it is, since {reason}: it is encoded anew \
-                 while somebody watches, which costs the server a core's work and adds delay"
-            ),
-            "Settings → Output: an H.264 encoder without B-frames; Advanced → Color Format: NV12",
-            "-c:v libx264 -bf 0 -pix_fmt yuv420p",
-        ));
-    }
     if let Some((width, height)) = info.size
         && u64::from(width).saturating_mul(height.into()) > PIXELS_MAX
     {

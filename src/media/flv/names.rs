@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::media::codec::{AudioCodec, VideoCodec};
+
 /// A codec's four characters (Enhanced RTMP). Prints other than printable ASCII as `?`, since
 /// the publisher chose them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,107 +45,85 @@ impl fmt::Display for UnknownCodec {
     }
 }
 
-/// An audio codec, with what a legacy tag's header says of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AudioCodec {
-    /// AAC (`SoundFormat` 10, `mp4a`).
-    Aac,
-    /// MP3 (2, 14, `.mp3`).
-    Mp3,
-    /// Opus (`Opus`).
-    Opus,
-    /// FLAC (`fLaC`).
-    Flac,
-    /// AC-3 (`ac-3`).
-    Ac3,
-    /// E-AC-3 (`ec-3`).
-    Eac3,
-    /// G.711 A-law (7), 8 kHz.
-    ALaw {
-        /// 1 or 2.
-        channels: u8,
-    },
-    /// G.711 µ-law (8), 8 kHz.
-    MuLaw {
-        /// 1 or 2.
-        channels: u8,
-    },
-    /// PCM, little-endian (3; also 0, "platform endian": nobody sends big-endian).
-    Pcm {
-        /// Samples a second.
-        rate: u32,
-        /// 1 or 2.
-        channels: u8,
-        /// 8 or 16.
-        bits: u8,
-    },
-    /// Speex (11): 16 kHz mono whatever the header says.
-    Speex,
-    /// Nellymoser (4, 5, 6): mono.
-    Nellymoser {
-        /// Samples a second.
-        rate: u32,
-    },
+/// FourCCs of the video codecs that are played, as encoders are told (`VideoFourCc`).
+pub const VIDEO_FOUR_CCS: [(&str, VideoCodec); 5] = [
+    ("avc1", VideoCodec::Avc),
+    ("hvc1", VideoCodec::Hevc),
+    ("av01", VideoCodec::Av1),
+    ("vp09", VideoCodec::Vp9),
+    ("vp08", VideoCodec::Vp8),
+];
+
+/// FourCCs of the audio codecs that are played (`AudioFourCc`).
+pub const AUDIO_FOUR_CCS: [(&str, AudioCodec); 6] = [
+    ("mp4a", AudioCodec::Aac),
+    ("Opus", AudioCodec::Opus),
+    ("fLaC", AudioCodec::Flac),
+    ("ac-3", AudioCodec::Ac3),
+    ("ec-3", AudioCodec::Eac3),
+    (".mp3", AudioCodec::Mp3),
+];
+
+/// The video codec of a FourCC; `None` if it is not played.
+pub(super) fn video_of_four_cc(FourCc(code): FourCc) -> Option<VideoCodec> {
+    // Parameter sets may be in the stream, too: nothing else differs.
+    let code = if &code == b"hev1" { *b"hvc1" } else { code };
+    by_name(&VIDEO_FOUR_CCS, code)
 }
 
-impl AudioCodec {
-    /// The codec of a legacy tag, by its first byte; `None` if it is not played.
-    pub(super) fn of_legacy(first: u8) -> Option<Self> {
-        // SoundRate: 5,512.5 Hz, of which no sample rate of ours has the half.
-        let rate = match (first >> 2) & 0x03 {
-            0 => 5_512,
-            1 => 11_025,
-            2 => 22_050,
-            _ => 44_100,
-        };
-        let bits = if first & 0x02 == 0 { 8 } else { 16 };
-        let channels = if first & 0x01 == 0 { 1 } else { 2 };
-        match first >> 4 {
-            0 | 3 => Some(Self::Pcm {
-                rate,
-                channels,
-                bits,
-            }),
-            2 | 14 => Some(Self::Mp3),
-            4 => Some(Self::Nellymoser { rate: 16_000 }),
-            5 => Some(Self::Nellymoser { rate: 8_000 }),
-            6 => Some(Self::Nellymoser { rate }),
-            7 => Some(Self::ALaw { channels }),
-            8 => Some(Self::MuLaw { channels }),
-            10 => Some(Self::Aac),
-            11 => Some(Self::Speex),
-            _ => None,
-        }
-    }
-
-    /// The codec of a FourCC; `None` if it is not played.
-    pub(super) fn of_four_cc(FourCc(code): FourCc) -> Option<Self> {
-        match &code {
-            b"mp4a" => Some(Self::Aac),
-            b".mp3" => Some(Self::Mp3),
-            b"Opus" => Some(Self::Opus),
-            b"fLaC" => Some(Self::Flac),
-            b"ac-3" => Some(Self::Ac3),
-            b"ec-3" => Some(Self::Eac3),
-            _ => None,
-        }
-    }
+/// The audio codec of a FourCC; `None` if it is not played.
+pub(super) fn audio_of_four_cc(FourCc(code): FourCc) -> Option<AudioCodec> {
+    by_name(&AUDIO_FOUR_CCS, code)
 }
 
-impl fmt::Display for AudioCodec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Aac => "AAC",
-            Self::Mp3 => "MP3",
-            Self::Opus => "Opus",
-            Self::Flac => "FLAC",
-            Self::Ac3 => "AC-3",
-            Self::Eac3 => "E-AC-3",
-            Self::ALaw { .. } => "G.711 A-law",
-            Self::MuLaw { .. } => "G.711 \u{b5}-law",
-            Self::Pcm { .. } => "PCM",
-            Self::Speex => "Speex",
-            Self::Nellymoser { .. } => "Nellymoser",
-        })
+fn by_name<T: Copy>(names: &[(&str, T)], code: [u8; 4]) -> Option<T> {
+    let named = names.iter().find(|(name, _)| name.as_bytes() == code);
+    named.map(|(_, codec)| *codec)
+}
+
+/// The video codec of a legacy tag's `CodecID`, and whether H.264's header follows; `None` if it is
+/// not played.
+pub(super) fn video_of_legacy(number: u8) -> Option<(VideoCodec, bool)> {
+    Some(match number {
+        2 => (VideoCodec::SorensonH263, false),
+        3 => (VideoCodec::ScreenVideo, false),
+        4 => (VideoCodec::Vp6, false),
+        5 => (VideoCodec::Vp6Alpha, false),
+        6 => (VideoCodec::ScreenVideo2, false),
+        7 => (VideoCodec::Avc, true),
+        // 12 and 13 are in no standard, but common in cameras and in patched ffmpegs; laid out
+        // as H.264 is.
+        12 => (VideoCodec::Hevc, true),
+        13 => (VideoCodec::Av1, true),
+        _ => return None,
+    })
+}
+
+/// The audio codec of a legacy tag, by its first byte; `None` if it is not played.
+pub(super) fn audio_of_legacy(first: u8) -> Option<AudioCodec> {
+    // SoundRate: 5,512.5 Hz, of which no sample rate of ours has the half.
+    let rate = match (first >> 2) & 0x03 {
+        0 => 5_512,
+        1 => 11_025,
+        2 => 22_050,
+        _ => 44_100,
+    };
+    let bits = if first & 0x02 == 0 { 8 } else { 16 };
+    let channels = if first & 0x01 == 0 { 1 } else { 2 };
+    match first >> 4 {
+        0 | 3 => Some(AudioCodec::Pcm {
+            rate,
+            channels,
+            bits,
+        }),
+        2 | 14 => Some(AudioCodec::Mp3),
+        4 => Some(AudioCodec::Nellymoser { rate: 16_000 }),
+        5 => Some(AudioCodec::Nellymoser { rate: 8_000 }),
+        6 => Some(AudioCodec::Nellymoser { rate }),
+        7 => Some(AudioCodec::ALaw { channels }),
+        8 => Some(AudioCodec::MuLaw { channels }),
+        10 => Some(AudioCodec::Aac),
+        11 => Some(AudioCodec::Speex),
+        _ => None,
     }
 }

@@ -4,8 +4,10 @@
 
 use super::downmix::Downmix;
 use super::fdk::{Fdk, Frame};
+use super::layout::Layout;
 use super::{Codec, Decoded, Format};
 use crate::limits::AAC_CONFIG_BYTES_MAX;
+use crate::media::aac::AudioSpecificConfig;
 use crate::transcode::TranscodeError;
 
 /// Shortest AudioSpecificConfig, in bytes (14496-3 §1.6.2.1: 5 + 4 + 4 bits).
@@ -30,7 +32,7 @@ impl AacDecoder {
             });
         }
         Ok(Self {
-            fdk: Fdk::open(config)?,
+            fdk: Fdk::open(config, layout(config))?,
             config: config.into(),
             downmix: Downmix::default(),
         })
@@ -57,10 +59,16 @@ impl Codec for AacDecoder {
     }
 
     fn restart(&mut self) {
-        if let Ok(fdk) = Fdk::open(&self.config) {
+        if let Ok(fdk) = Fdk::open(&self.config, layout(&self.config)) {
             self.fdk = fdk;
         }
     }
+}
+
+/// The layout of a configuration's channels; of one that only the library understands, none.
+fn layout(config: &[u8]) -> Layout {
+    let parsed = AudioSpecificConfig::parse(config);
+    parsed.map_or_else(|_| Layout::default(), |parsed| Layout::of(&parsed))
 }
 
 fn take(downmix: &mut Downmix, frame: &Frame<'_>, pcm: &mut Vec<f32>) -> Format {

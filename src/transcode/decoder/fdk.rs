@@ -13,6 +13,7 @@ use std::ptr::NonNull;
 use fdk_aac_sys as sys;
 
 use super::downmix::{CHANNELS_MAX, Speaker};
+use super::layout::{Group, Layout};
 use crate::transcode::TranscodeError;
 
 /// Longest frame, in samples per channel: USAC with 4:1 SBR (23003-3 §4.2).
@@ -22,11 +23,13 @@ const DELAY_SAMPLES_MAX: usize = 16_384;
 
 /// What the library is told once. The limiter and the default concealment look ahead; noise
 /// substitution does not.
-const SETTINGS: [(sys::AACDEC_PARAM, c_int); 3] = [
+const SETTINGS: [(sys::AACDEC_PARAM, c_int); 4] = [
     (sys::AACDEC_PARAM_AAC_PCM_LIMITER_ENABLE, 0),
     (sys::AACDEC_PARAM_AAC_CONCEAL_METHOD, 1),
     // As in WAV files: left, right, centre, ...; the channels' types say so as well.
     (sys::AACDEC_PARAM_AAC_PCM_OUTPUT_CHANNEL_MAPPING, 1),
+    // As many as there are: it would mix 7.1 down to 5.1 by itself, in its own way.
+    (sys::AACDEC_PARAM_AAC_PCM_MAX_OUTPUT_CHANNELS, 0),
 ];
 
 /// The first error of the class after which the library's output is a usable substitute, which
@@ -45,6 +48,8 @@ pub(super) struct Fdk {
     handle: NonNull<sys::AAC_DECODER_INSTANCE>,
     /// What the library writes into: interleaved.
     samples: Vec<i16>,
+    /// What the channels are, by the configuration.
+    layout: Layout,
 }
 
 /// What the library made of an access unit.
@@ -62,11 +67,12 @@ pub(super) struct Frame<'a> {
 }
 
 impl Fdk {
-    /// Opens a decoder for an AudioSpecificConfig.
+    /// Opens a decoder for an AudioSpecificConfig whose channels are those of `layout`, as long as
+    /// there are as many.
     ///
     /// # Errors
     /// If the configuration cannot be used, or memory is short.
-    pub(super) fn open(config: &[u8]) -> Result<Self, TranscodeError> {
+    pub(super) fn open(config: &[u8], layout: Layout) -> Result<Self, TranscodeError> {
         // SAFETY: takes two numbers and returns a decoder of our own, or null.
         let handle = unsafe { sys::aacDecoder_Open(sys::TRANSPORT_TYPE_TT_MP4_RAW, 1) };
         let start = |detail: &str| TranscodeError::Start {
@@ -77,6 +83,7 @@ impl Fdk {
         let fdk = Self {
             handle,
             samples: vec![0; FRAME_SAMPLES_MAX * CHANNELS_MAX],
+            layout,
         };
         for (parameter, value) in SETTINGS {
             // SAFETY: the handle is open; the call takes numbers only.
@@ -169,7 +176,7 @@ impl Fdk {
             clean: clean && flags == 0,
             rate: u32::try_from(info.sampleRate).ok()?,
             delay,
-            speakers: (speakers(types, indices), channels),
+            speakers: (speakers(types, indices, &self.layout), channels),
             samples: self.samples.get(..frame * channels)?,
         })
     }
@@ -182,49 +189,71 @@ impl Drop for Fdk {
     }
 }
 
-/// What each channel is, by the library's types and the channels' numbers among those of a type:
-/// an odd front has its centre first, an odd back last, and pairs go from the middle outwards.
-fn speakers(types: &[sys::AUDIO_CHANNEL_TYPE], indices: &[u8]) -> [Speaker; CHANNELS_MAX] {
+/// What each channel is: by the layout, if it has as many; else, as where the stream itself says
+/// something else than its configuration, by the library's types and the channels' numbers among
+/// those of a type.
+fn speakers(
+    types: &[sys::AUDIO_CHANNEL_TYPE],
+    indices: &[u8],
+    layout: &Layout,
+) -> [Speaker; CHANNELS_MAX] {
     let mut speakers = [Speaker::Silent; CHANNELS_MAX];
-    // Height does not matter for two loudspeakers.
-    let level = |kind: sys::AUDIO_CHANNEL_TYPE| kind & 0x0f;
+    let fits = types.len() == layout.channels();
     for (at, (kind, index)) in types.iter().zip(indices).enumerate() {
-        let same = types
-            .iter()
-            .zip(indices)
-            .filter(|(other, _)| *other == kind);
-        let count = same.clone().count();
-        let rank = same.filter(|(_, other)| *other < index).count();
-        let left = |rank: usize| rank.is_multiple_of(2);
-        let speaker = match level(*kind) {
-            sys::AUDIO_CHANNEL_TYPE_ACT_FRONT => {
-                let odd = count % 2;
-                match rank.checked_sub(odd) {
-                    None => Speaker::Centre,
-                    Some(rank) => {
-                        let outermost = rank + 2 + odd >= count;
-                        match (left(rank), outermost) {
-                            (true, true) => Speaker::Left,
-                            (false, true) => Speaker::Right,
-                            (true, false) => Speaker::InnerLeft,
-                            (false, false) => Speaker::InnerRight,
-                        }
-                    }
-                }
-            }
-            sys::AUDIO_CHANNEL_TYPE_ACT_SIDE | sys::AUDIO_CHANNEL_TYPE_ACT_BACK => {
-                let single = count % 2 == 1 && rank + 1 == count;
-                match (single, left(rank)) {
-                    (true, _) => Speaker::BackCentre,
-                    (false, true) => Speaker::SurroundLeft,
-                    (false, false) => Speaker::SurroundRight,
-                }
-            }
-            _ => Speaker::Silent,
+        let group = match *kind {
+            sys::AUDIO_CHANNEL_TYPE_ACT_FRONT => Some(Group::Front),
+            sys::AUDIO_CHANNEL_TYPE_ACT_SIDE => Some(Group::Side),
+            sys::AUDIO_CHANNEL_TYPE_ACT_BACK => Some(Group::Back),
+            _ => None,
         };
+        let known = group
+            .filter(|_| fits)
+            .and_then(|group| layout.speaker(group, *index));
         if let Some(place) = speakers.get_mut(at) {
-            *place = speaker;
+            *place = known.unwrap_or_else(|| guess(types, indices, *kind, *index));
         }
     }
     speakers
+}
+
+/// What a channel is by its type alone: an odd front has its centre first, an odd back last, and
+/// pairs go from the middle outwards.
+fn guess(
+    types: &[sys::AUDIO_CHANNEL_TYPE],
+    indices: &[u8],
+    kind: sys::AUDIO_CHANNEL_TYPE,
+    index: u8,
+) -> Speaker {
+    let same = types
+        .iter()
+        .zip(indices)
+        .filter(|(other, _)| **other == kind);
+    let count = same.clone().count();
+    let rank = same.filter(|(_, other)| **other < index).count();
+    let left = |rank: usize| rank.is_multiple_of(2);
+    // Height does not matter for two loudspeakers.
+    match kind & 0x0f {
+        sys::AUDIO_CHANNEL_TYPE_ACT_FRONT => {
+            let odd = count % 2;
+            let Some(rank) = rank.checked_sub(odd) else {
+                return Speaker::Centre;
+            };
+            let outermost = rank + 2 + odd >= count;
+            match (left(rank), outermost) {
+                (true, true) => Speaker::Left,
+                (false, true) => Speaker::Right,
+                (true, false) => Speaker::InnerLeft,
+                (false, false) => Speaker::InnerRight,
+            }
+        }
+        sys::AUDIO_CHANNEL_TYPE_ACT_SIDE | sys::AUDIO_CHANNEL_TYPE_ACT_BACK => {
+            let single = count % 2 == 1 && rank + 1 == count;
+            match (single, left(rank)) {
+                (true, _) => Speaker::BackCentre,
+                (false, true) => Speaker::SurroundLeft,
+                (false, false) => Speaker::SurroundRight,
+            }
+        }
+        _ => Speaker::Silent,
+    }
 }

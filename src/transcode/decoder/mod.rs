@@ -6,6 +6,7 @@ mod conceal;
 mod downmix;
 mod fdk;
 mod flac;
+mod layout;
 mod mp3;
 mod opus;
 mod pcm;

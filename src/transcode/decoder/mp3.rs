@@ -29,6 +29,10 @@ const KILOBITS: [[u32; 14]; 2] = [
 /// Hertz by `sampling_frequency`, of MPEG-1; MPEG-2 has a half, MPEG-2.5 a quarter.
 const RATES: [u32; 3] = [44_100, 48_000, 32_000];
 
+/// Longest beginning of a frame that waits for the next packet, in bytes: several of the largest
+/// frames (1,441), in case the rate changes with the first.
+const CARRY_BYTES_MAX: usize = 8 * 1_024;
+
 /// What a frame's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Header {
@@ -194,7 +198,12 @@ impl Codec for Mp3Decoder {
             clean &= self.frame(header, frame, pcm);
             rest = after;
         }
-        self.carry.extend_from_slice(rest);
+        // Packets in which the rate changes to and fro would have more carried on each time.
+        if rest.len() <= CARRY_BYTES_MAX {
+            self.carry.extend_from_slice(rest);
+        } else {
+            clean = false;
+        }
         match (rate, clean) {
             (Some(rate), true) => Decoded::Clean(Format { rate, delay: 0 }),
             (Some(rate), false) => Decoded::Concealed(Format { rate, delay: 0 }),
@@ -254,6 +263,22 @@ mod tests {
                 (header.rate, header.samples, header.bytes),
                 (rate, samples, length)
             );
+        }
+    }
+
+    #[test]
+    fn rates_to_and_fro_are_not_carried_on_for_ever() {
+        // MPEG-2, 8 kbit/s, mono: 26 bytes at 22.05 kHz, 24 at 24 kHz.
+        let frame = |rate: u8, bytes: usize| {
+            let mut frame = vec![0xff, 0xf3, 0x10 | rate, 0xc4];
+            frame.resize(bytes, 0);
+            frame
+        };
+        let packet = [frame(0x00, 26), frame(0x04, 24)].concat().repeat(20);
+        let mut decoder = Mp3Decoder::new();
+        for _ in 0..100 {
+            decoder.decode(&packet, &mut Vec::new());
+            assert!(decoder.carry.len() <= CARRY_BYTES_MAX);
         }
     }
 

@@ -15,7 +15,7 @@ const CONCEAL_SAMPLES: usize = 960;
 /// Decodes Opus.
 pub(super) struct OpusDecoder {
     head: Head,
-    library: Library,
+    decoder: Decoder,
     /// Which channels come out.
     speakers: &'static [Speaker],
     downmix: Downmix,
@@ -24,7 +24,8 @@ pub(super) struct OpusDecoder {
     samples: Vec<f32>,
 }
 
-enum Library {
+/// For packets of one stream, or of several.
+enum Decoder {
     Single(Single),
     Multi(Multi),
 }
@@ -37,15 +38,15 @@ impl OpusDecoder {
     /// If the header is malformed or its channel mapping is not supported, or memory is short.
     pub(super) fn new(head: Option<&[u8]>) -> Result<Self, TranscodeError> {
         let head = Head::parse_or_default(head)?;
-        let library = open(&head)?;
-        let speakers = match &library {
-            Library::Single(_) => speakers(CHANNELS),
-            Library::Multi(_) => speakers(usize::from(head.channels)),
+        let decoder = open(&head)?;
+        let speakers = match &decoder {
+            Decoder::Single(_) => speakers(CHANNELS),
+            Decoder::Multi(_) => speakers(usize::from(head.channels)),
         };
         let room = PACKET_SAMPLES_MAX * usize::from(head.channels).max(CHANNELS);
         Ok(Self {
             head,
-            library,
+            decoder,
             speakers,
             downmix: Downmix::default(),
             heard: false,
@@ -56,9 +57,9 @@ impl OpusDecoder {
     /// Decodes a packet, or, if it is empty, makes `samples` (per channel) of a substitute.
     fn run(&mut self, packet: &[u8], samples: usize, pcm: &mut Vec<f32>) -> Option<Format> {
         let room = self.samples.get_mut(..samples * self.speakers.len())?;
-        let made = match &mut self.library {
-            Library::Single(decoder) => decoder.decode_float(packet, room, false),
-            Library::Multi(decoder) => decoder.decode_float(packet, room, false),
+        let made = match &mut self.decoder {
+            Decoder::Single(decoder) => decoder.decode_float(packet, room, false),
+            Decoder::Multi(decoder) => decoder.decode_float(packet, room, false),
         };
         let made = made.ok().filter(|made| *made > 0)?;
         let samples = room.get(..made * self.speakers.len())?;
@@ -87,26 +88,26 @@ impl Codec for OpusDecoder {
     }
 
     fn restart(&mut self) {
-        if let Ok(library) = open(&self.head) {
-            self.library = library;
+        if let Ok(decoder) = open(&self.head) {
+            self.decoder = decoder;
             self.heard = false;
         }
     }
 }
 
-fn open(head: &Head) -> Result<Library, TranscodeError> {
+fn open(head: &Head) -> Result<Decoder, TranscodeError> {
     let rate = AUDIO_CLOCK_RATE;
     let gain = i32::from(head.gain);
     let opened = match &head.streams {
         None => Single::new(rate, Channels::Stereo).and_then(|mut decoder| {
             decoder.set_gain(gain)?;
-            Ok(Library::Single(decoder))
+            Ok(Decoder::Single(decoder))
         }),
         Some(streams) => {
             let (count, coupled) = (streams.count, streams.coupled);
             Multi::new(rate, count, coupled, &streams.mapping).and_then(|mut decoder| {
                 decoder.set_gain(gain)?;
-                Ok(Library::Multi(decoder))
+                Ok(Decoder::Multi(decoder))
             })
         }
     };

@@ -243,6 +243,11 @@ impl External {
         }
     }
 
+    /// Whether the child has packets whose sound has not come.
+    pub(super) fn is_busy(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| !run.marks.is_empty())
+    }
+
     /// The child ended by itself; the next packet starts it anew.
     pub(super) fn ended(&mut self) {
         self.run = None;

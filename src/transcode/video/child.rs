@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 
+use super::VideoEncoder;
 use super::flv_reader::{FlvReadError, FlvReader};
-use super::frames::{FrameMaker, Source};
+use super::frames::{Feed, FrameMaker, Source};
 use super::matroska::{BlockKind, MatroskaWriter};
 use crate::limits::{
-    VIDEO_HANG_AFTER, VIDEO_HANG_FRAMES, VIDEO_HANG_SPARE, VIDEO_HANG_SPARE_MAX,
-    VIDEO_INPUT_AGE_MAX, VIDEO_INPUT_BYTES_MAX, VIDEO_KEYFRAME_REQUEST_INTERVAL, VIDEO_OPENING_MAX,
-    VIDEO_OPENING_PER_FRAME,
+    VIDEO_HANG_AFTER, VIDEO_HANG_AFTER_OPENING, VIDEO_HANG_FRAMES, VIDEO_HANG_SPARE,
+    VIDEO_HANG_SPARE_MAX, VIDEO_HANG_SPARE_PER_CACHED, VIDEO_INPUT_AGE_MAX, VIDEO_INPUT_BYTES_MAX,
+    VIDEO_KEYFRAME_REQUEST_INTERVAL,
 };
 use crate::media::codec::{CodedFrame, VideoConfig};
 use crate::media::frame::VideoFrame;
@@ -77,10 +78,12 @@ pub(super) struct Child {
     /// It computes still: not to be killed before this.
     spared_until: Option<Instant>,
     decoded_only: u32,
+    /// Whether its encoder is a card, which may have to be woken.
+    in_hardware: bool,
 }
 
 impl Child {
-    pub(super) fn new(id: ChildId, config: &VideoConfig) -> Self {
+    pub(super) fn new(id: ChildId, config: &VideoConfig, encoder: VideoEncoder) -> Self {
         Self {
             id,
             writer: MatroskaWriter::new(config),
@@ -96,6 +99,7 @@ impl Child {
             fed_in_silence: 0,
             spared_until: None,
             decoded_only: 0,
+            in_hardware: !encoder.is_software(),
         }
     }
 
@@ -125,8 +129,10 @@ impl Child {
             pts: frame.pts,
             received: frame.received,
         };
-        let Some(ms) = self.frames.feed(source, !decode_only) else {
-            return Fed::Spent;
+        let (ms, decode_only) = match self.frames.feed(source, !decode_only) {
+            Feed::At(ms) => (ms, decode_only),
+            Feed::Late(ms) => (ms, true),
+            Feed::Spent => return Fed::Spent,
         };
         self.awaits_key = false;
         self.last_dts = Some(frame.dts);
@@ -260,14 +266,15 @@ impl Child {
         if self.fed_in_silence < VIDEO_HANG_FRAMES {
             return None;
         }
-        let patience = if self.frames.has_begun() {
-            VIDEO_HANG_AFTER
-        } else {
-            let cached: Duration = VIDEO_OPENING_PER_FRAME.saturating_mul(self.decoded_only);
-            VIDEO_OPENING_MAX.saturating_add(cached)
+        let opens = !self.frames.has_begun();
+        let patience = match opens && self.in_hardware {
+            true => VIDEO_HANG_AFTER_OPENING,
+            false => VIDEO_HANG_AFTER,
         };
+        let cached = if opens { self.decoded_only } else { 0 };
+        let for_cached: Duration = VIDEO_HANG_SPARE_PER_CACHED.saturating_mul(cached);
         let at = self.silent_since?.checked_add(patience)?;
-        let latest = at.checked_add(VIDEO_HANG_SPARE_MAX)?;
+        let latest = at.checked_add(VIDEO_HANG_SPARE_MAX.saturating_add(for_cached))?;
         Some(
             self.spared_until
                 .map_or(at, |until| until.clamp(at, latest)),

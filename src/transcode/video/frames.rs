@@ -32,6 +32,18 @@ pub struct Source {
     pub received: Instant,
 }
 
+/// How a frame is to be fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    /// With this millisecond.
+    At(u32),
+    /// With this millisecond, and only to be decoded: pictures of later times came out already, or
+    /// too many frames have the same time.
+    Late(u32),
+    /// Its time is too far from the first frame's to be told in FLV: the child is of no more use.
+    Spent,
+}
+
 /// Keeps one child's times, and makes frames of its output.
 pub struct FrameMaker {
     /// Media time of millisecond 0.
@@ -68,30 +80,30 @@ impl Default for FrameMaker {
 }
 
 impl FrameMaker {
-    /// The millisecond to feed a frame with, which is at least 0; the first frame sets the scale.
-    /// With `encoded`, an output frame is expected of it, so no other frame gets the same.
-    ///
-    /// Returns `None` when the time is too far from the first frame's to be told in FLV: then the
-    /// child is of no more use.
-    pub fn feed(&mut self, source: Source, encoded: bool) -> Option<u32> {
+    /// How to feed a frame; the first sets the scale. With `encoded`, an output frame is expected of
+    /// it, so no other frame gets the same millisecond.
+    pub fn feed(&mut self, source: Source, encoded: bool) -> Feed {
         let base = *self.base.get_or_insert_with(|| {
             source
                 .pts
                 .minus(MediaTime::from_millis(i64::from(FIRST_MS)))
         });
-        let wanted = u32::try_from(source.pts.minus(base).as_millis()).ok()?;
-        if wanted > LAST_MS {
-            return None;
-        }
+        let wanted = u32::try_from(source.pts.minus(base).as_millis());
+        let Some(wanted) = wanted.ok().filter(|wanted| *wanted <= LAST_MS) else {
+            return Feed::Spent;
+        };
         if !encoded {
-            return Some(wanted);
+            return Feed::At(wanted);
         }
-        let free = (wanted..wanted.saturating_add(SHIFT_MS_MAX)).find(|ms| self.is_free(*ms))?;
+        let mut times = wanted..wanted.saturating_add(SHIFT_MS_MAX);
+        let Some(free) = times.find(|ms| self.is_free(*ms)) else {
+            return Feed::Late(wanted);
+        };
         self.pending.insert(free, source);
         if self.pending.len() > VIDEO_PENDING_FRAMES_MAX {
             self.pending.pop_first();
         }
-        Some(free)
+        Feed::At(free)
     }
 
     fn is_free(&self, ms: u32) -> bool {

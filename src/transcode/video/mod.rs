@@ -24,7 +24,7 @@ pub use crate::media::codec::VideoMode;
 pub use child::ChildId;
 pub use command::arguments;
 pub use flv_reader::{FlvItem, FlvReadError, FlvReader};
-pub use frames::{FrameMaker, Source};
+pub use frames::{Feed, FrameMaker, Source};
 pub use matroska::{BlockKind, MatroskaWriter};
 pub use supervisor::{ChildEnd, VideoOutput, VideoStats, VideoTranscoder};
 

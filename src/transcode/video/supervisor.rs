@@ -98,6 +98,8 @@ struct Stream {
     size: Option<(u32, u32)>,
     child: Child,
     restarts: VecDeque<Instant>,
+    /// Whether nothing more comes: the child is to give what it has, and to end.
+    finishing: bool,
 }
 
 /// All streams. See the module's documentation.
@@ -146,6 +148,11 @@ impl VideoTranscoder {
                     stream.child.want_key();
                 }
             }
+            VideoMsg::Finish { publisher } => {
+                if let Some(stream) = self.streams.get_mut(&publisher) {
+                    stream.finishing = true;
+                }
+            }
             VideoMsg::Close { publisher } => self.close(publisher, false),
         }
     }
@@ -182,7 +189,12 @@ impl VideoTranscoder {
             return;
         };
         let has_begun = stream.child.has_begun();
+        let finishing = stream.finishing;
         self.children.remove(&child);
+        if finishing {
+            self.finished(publisher);
+            return;
+        }
         let program = &self.settings.ffmpeg;
         let encoder = self.settings.encoder.as_str();
         match end {
@@ -265,6 +277,14 @@ impl VideoTranscoder {
         }
     }
 
+    /// Whether a child has been given all it will be: its input is to be closed.
+    #[must_use]
+    pub fn input_is_over(&self, child: ChildId) -> bool {
+        let publisher = self.children.get(&child);
+        let stream = publisher.and_then(|publisher| self.streams.get(publisher));
+        stream.is_some_and(|stream| stream.finishing && stream.child.input().is_empty())
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn stats(&self) -> VideoStats {
@@ -308,6 +328,7 @@ impl VideoTranscoder {
             bit_rate,
             child,
             restarts: VecDeque::new(),
+            finishing: false,
         };
         self.streams.insert(publisher, stream);
     }
@@ -346,7 +367,7 @@ impl VideoTranscoder {
             program: self.settings.ffmpeg.clone(),
             arguments: arguments(&self.settings, config, bit_rate),
         });
-        Child::new(child, config)
+        Child::new(child, config, self.settings.encoder)
     }
 
     /// Puts a new child in place of a stream's.
@@ -429,6 +450,10 @@ impl VideoTranscoder {
         let Some(stream) = self.streams.get_mut(&publisher) else {
             return;
         };
+        if stream.finishing {
+            self.finished(publisher);
+            return;
+        }
         let name = stream.name.clone();
         let recent = |at: &Instant| now.saturating_duration_since(*at) < VIDEO_RESTART_WINDOW;
         stream.restarts.retain(recent);
@@ -445,6 +470,16 @@ impl VideoTranscoder {
         log::warn!("the video transcoder is restarted: {why} room={name}");
         self.replace(publisher, true);
         self.ask_again(publisher);
+    }
+
+    /// All that a stream was to give has come, or cannot.
+    fn finished(&mut self, publisher: PublisherId) {
+        if let Some(stream) = self.streams.get(&publisher) {
+            let core = stream.core;
+            self.close(publisher, false);
+            let reply = VideoReply::Finished { publisher };
+            self.outputs.push_back(VideoOutput::Reply { core, reply });
+        }
     }
 
     fn fail(&mut self, publisher: PublisherId, text: String, retry_after: Option<Duration>) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::frames::{FrameMaker, Source};
+use super::frames::{Feed, FrameMaker, Source};
 use super::*;
 use crate::media::codec::{VideoCodec, VideoConfig};
 use crate::media::time::MediaTime;
@@ -201,7 +201,10 @@ fn feed_all(maker: &mut FrameMaker, times: &[i64]) -> Vec<u32> {
             pts: MediaTime::from_micros(*pts),
             received: received + Duration::from_micros(number as u64),
         };
-        maker.feed(source, true).unwrap()
+        match maker.feed(source, true) {
+            Feed::At(ms) => ms,
+            other @ (Feed::Late(_) | Feed::Spent) => panic!("{other:?}"),
+        }
     };
     times.iter().enumerate().map(feed).collect()
 }
@@ -271,7 +274,7 @@ fn a_time_that_flv_cannot_tell_spends_the_child() {
             pts: MediaTime::from_millis(days * 86_400_000),
             received: instant(),
         };
-        assert_eq!(maker.feed(source, true), None);
+        assert_eq!(maker.feed(source, true), Feed::Spent);
     }
 }
 

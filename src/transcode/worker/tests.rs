@@ -43,6 +43,7 @@ fn replies(worker: &mut Transcoder, msg: TranscodeMsg) -> (usize, Vec<String>) {
                 assert_eq!(publisher, PUBLISHER);
                 packets += 1;
             }
+            TranscodeReply::Finished { .. } => complaints.push("finished".to_owned()),
             TranscodeReply::Unplayable { text, .. } => complaints.push(text),
         }
     });
@@ -86,6 +87,28 @@ fn units_that_cannot_be_decoded_are_counted_for_all_streams_and_for_good() {
 }
 
 #[test]
+fn last_of_a_stream_comes_before_its_end() {
+    let mut worker = worker();
+    let packets: usize = (0..3)
+        .map(|index| replies(&mut worker, unit(index, &UNIT)).0)
+        .sum();
+    // 3,072 samples less than three packets of 20 ms, and one more.
+    assert_eq!(packets, 3);
+    let finish = TranscodeMsg::Finish {
+        publisher: PUBLISHER,
+    };
+    assert_eq!(
+        replies(&mut worker, finish),
+        (1, vec!["finished".to_owned()])
+    );
+    let close = TranscodeMsg::Close {
+        publisher: PUBLISHER,
+    };
+    replies(&mut worker, close);
+    assert_eq!((worker.streams(), worker.strays()), (0, 0));
+}
+
+#[test]
 fn unusable_configuration_is_told_and_a_good_one_mends_it() {
     let mut worker = worker();
     let (_, complaints) = replies(&mut worker, configure(&[0xff; 8]));
@@ -123,7 +146,9 @@ fn panic_ends_its_stream_only() {
     replies(&mut worker, open(other, &CONFIG));
     let mut complaints = 0;
     worker.handle(unit(0, &UNIT), &mut |_, reply| match reply {
-        TranscodeReply::Packet { .. } => panic!("as a codec might"),
+        TranscodeReply::Packet { .. } | TranscodeReply::Finished { .. } => {
+            panic!("as a codec might")
+        }
         TranscodeReply::Unplayable { publisher, .. } => {
             assert_eq!(publisher, PUBLISHER);
             complaints += 1;
@@ -218,6 +243,23 @@ fn missing_ffmpeg_is_told_with_what_to_do() {
     while worker.poll_child().is_some() {}
     replies(&mut worker, ac3_unit());
     assert_eq!(worker.poll_child(), None);
+}
+
+#[test]
+fn stream_ends_when_its_child_has_given_all() {
+    let (mut worker, child) = ac3_worker();
+    let finish = TranscodeMsg::Finish {
+        publisher: PUBLISHER,
+    };
+    assert_eq!(replies(&mut worker, finish), (0, vec![]));
+    let mut last = None;
+    worker.child_output(child, &vec![0; 1_536 * 8], &mut |_, reply| {
+        last = Some(reply);
+    });
+    assert!(
+        matches!(last, Some(TranscodeReply::Finished { .. })),
+        "{last:?}"
+    );
 }
 
 #[test]

@@ -140,6 +140,25 @@ fn a_pixel_shape_that_the_codec_does_not_tell_is_told() {
     assert_eq!(number(&child(&bytes, &VIDEO, 0x54b2)), 3);
 }
 
+/// Without it ffmpeg takes the clock's rate, 10,000 a second, for the stream's.
+#[test]
+fn the_duration_of_a_frame_is_told_where_the_codec_does_not_tell_it() {
+    const DEFAULT_DURATION: u32 = 0x0023_e383;
+    for codec in [VideoCodec::Av1, VideoCodec::Vp9, VideoCodec::SorensonH263] {
+        for (frames, nanos) in [
+            (Some(60_000), 16_666_666),
+            (Some(29_970), 33_366_700),
+            // Not known: 30 a second.
+            (None, 33_333_333),
+        ] {
+            let mut config = config(codec);
+            config.frames_per_1000_s = frames;
+            let told = number(&child(&header(&config), &TRACK, DEFAULT_DURATION));
+            assert_eq!(told, nanos, "{codec}");
+        }
+    }
+}
+
 #[test]
 fn times_hold_the_command_in_their_last_digit() {
     let bytes = written(

@@ -91,6 +91,24 @@ impl World {
         });
     }
 
+    /// Sends the next frame with the time of another.
+    fn frame_timed_as(&mut self, number: i64) {
+        let frame = CodedFrame {
+            pts: MediaTime::from_millis(number * 33),
+            dts: MediaTime::from_millis(self.next * 33),
+            key: false,
+            data: Bytes::from(format!("<{}>", self.next)),
+            received: self.now,
+        };
+        self.next += 1;
+        self.send(VideoMsg::Frame {
+            publisher: PUBLISHER,
+            frame,
+            decode_only: false,
+        });
+        self.read();
+    }
+
     /// Sends `count` frames in real time, each read by the child at once.
     fn run(&mut self, count: usize) {
         for _ in 0..count {
@@ -126,6 +144,13 @@ impl World {
         self.write_bytes(&shifted_flv());
     }
 
+    /// The child gives its first pictures within a second; those of the fixture last for 1.1 s.
+    fn begin(&mut self) {
+        self.run(28);
+        self.write();
+        self.next = 40;
+    }
+
     fn write_bytes(&mut self, bytes: &[u8]) {
         let child = self.child();
         self.transcoder.handle_stdout(child, bytes, self.now);
@@ -157,7 +182,9 @@ impl World {
             VideoReply::Failed {
                 text, retry_after, ..
             } => Some((text.as_str(), *retry_after)),
-            VideoReply::Frame { .. } | VideoReply::Restart { .. } => None,
+            VideoReply::Frame { .. } | VideoReply::Finished { .. } | VideoReply::Restart { .. } => {
+                None
+            }
         })
     }
 
@@ -203,8 +230,7 @@ fn frames_before_a_keyframe_are_not_fed() {
 #[test]
 fn what_the_child_makes_goes_to_the_core() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     assert_eq!(world.frames(), 12);
     let Some(VideoReply::Frame { publisher, frame }) = world.replies.first() else {
         panic!("a frame");
@@ -225,6 +251,21 @@ fn cached_frames_are_marked_to_be_decoded_only() {
     world.read();
     let digits: Vec<i64> = world.commands().iter().map(|(_, digit)| *digit).collect();
     assert_eq!(digits, [2, 2, 0]);
+}
+
+/// A stream whose times go to and fro would else cost a child for each frame.
+#[test]
+fn a_frame_whose_time_is_past_is_decoded_only_and_costs_no_child() {
+    let mut world = World::open(VideoSettings::default());
+    world.begin();
+    world.input.clear();
+    for _ in 0..5 {
+        world.frame_timed_as(2);
+        world.run(1);
+    }
+    let digits: Vec<i64> = world.commands().iter().map(|(_, digit)| *digit).collect();
+    assert_eq!(digits, [2, 0, 2, 0, 2, 0, 2, 0, 2, 0]);
+    assert_eq!((world.started.len(), world.restarts()), (1, 0));
 }
 
 #[test]
@@ -261,8 +302,7 @@ fn frames_sent_once_more_are_fed_once() {
 #[test]
 fn a_child_that_takes_frames_and_gives_none_for_a_second_is_replaced() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     world.run(29);
     assert_eq!(world.restarts(), 0);
     let before = world.child();
@@ -272,8 +312,20 @@ fn a_child_that_takes_frames_and_gives_none_for_a_second_is_replaced() {
 }
 
 #[test]
-fn a_child_has_longer_for_its_first_frame() {
+fn a_child_that_never_gives_a_frame_is_replaced_as_soon() {
     let mut world = World::open(VideoSettings::default());
+    world.run(29);
+    assert_eq!(world.restarts(), 0);
+    world.run(3);
+    assert_eq!(world.restarts(), 1);
+}
+
+#[test]
+fn an_encoder_in_hardware_has_longer_for_its_first_frame() {
+    let mut world = World::open(VideoSettings {
+        encoder: VideoEncoder::Nvenc,
+        ..VideoSettings::default()
+    });
     world.run(88);
     assert_eq!(world.restarts(), 0);
     world.run(5);
@@ -281,10 +333,29 @@ fn a_child_has_longer_for_its_first_frame() {
 }
 
 #[test]
+fn children_that_never_give_a_frame_open_the_breaker_within_seconds() {
+    let mut world = World::open(VideoSettings::default());
+    let (start, mut restarts) = (world.now, 0);
+    while world.failure().is_none() {
+        world.run(1);
+        if world.restarts() > restarts {
+            restarts = world.restarts();
+            let newest = world.next - 1;
+            for number in newest / 60 * 60..=newest {
+                world.frame_number(number, number < newest);
+            }
+            world.read();
+        }
+        assert!(world.now - start < Duration::from_secs(8), "{restarts}");
+    }
+    assert_eq!(restarts, 5);
+    assert!(world.failure().unwrap().0.contains("gives none"));
+}
+
+#[test]
 fn a_silent_child_that_computes_is_spared_but_not_for_ever() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     let since = world.now;
     while world.restarts() == 0 {
         world.frame_number(world.next, false);
@@ -307,8 +378,7 @@ fn a_silent_child_that_computes_is_spared_but_not_for_ever() {
 #[test]
 fn a_publisher_s_pause_is_no_hang() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     // As many as a codec may keep back.
     world.run(16);
     world.pass(Duration::from_secs(60));
@@ -319,8 +389,7 @@ fn a_publisher_s_pause_is_no_hang() {
 #[test]
 fn the_deadline_is_when_the_child_would_hang() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     let since = world.now;
     world.run(20);
     assert_eq!(world.settle(), Some(since + Duration::from_secs(1)));
@@ -414,8 +483,7 @@ fn without_ffmpeg_the_words_say_what_to_install() {
 #[test]
 fn a_keyframe_request_is_told_with_the_next_frame_once() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     world.run(20);
     world.input.clear();
     for _ in 0..3 {
@@ -431,8 +499,7 @@ fn a_keyframe_request_is_told_with_the_next_frame_once() {
 #[test]
 fn keyframe_requests_are_granted_twice_a_second_at_most() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     world.input.clear();
     for _ in 0..29 {
         world.send(VideoMsg::Keyframe {
@@ -451,8 +518,7 @@ fn keyframe_requests_are_granted_twice_a_second_at_most() {
 #[test]
 fn a_child_that_does_not_read_loses_frames_up_to_a_keyframe() {
     let mut world = World::open(VideoSettings::default());
-    world.run(40);
-    world.write();
+    world.begin();
     // Not enough in silence to say that it hangs: one frame in 150 ms.
     for number in 40..62 {
         world.frame_number(number, false);
@@ -487,6 +553,47 @@ fn another_configuration_gets_another_child() {
         (world.restarts(), world.transcoder.stats().restarts),
         (0, 0)
     );
+}
+
+#[test]
+fn what_a_child_still_has_comes_out_before_its_stream_is_over() {
+    let mut world = World::open(VideoSettings::default());
+    for number in 0..12 {
+        world.frame_number(number, false);
+    }
+    let child = world.child();
+    world.send(VideoMsg::Finish {
+        publisher: PUBLISHER,
+    });
+    assert!(!world.transcoder.input_is_over(child), "frames wait");
+    world.read();
+    assert!(world.transcoder.input_is_over(child));
+    world.write();
+    world.die("");
+    assert_eq!(world.frames(), 12);
+    let last = world.replies.last();
+    assert!(
+        matches!(last, Some(VideoReply::Finished { .. })),
+        "{last:?}"
+    );
+    assert_eq!((world.started.len(), world.restarts()), (1, 0));
+    assert_eq!(world.transcoder.stats().streams, 0);
+}
+
+#[test]
+fn a_child_that_hangs_at_the_end_ends_its_stream_all_the_same() {
+    let mut world = World::open(VideoSettings::default());
+    world.run(25);
+    world.send(VideoMsg::Finish {
+        publisher: PUBLISHER,
+    });
+    world.pass(Duration::from_secs(2));
+    let last = world.replies.last();
+    assert!(
+        matches!(last, Some(VideoReply::Finished { .. })),
+        "{last:?}"
+    );
+    assert_eq!((world.started.len(), world.killed.len()), (1, 1));
 }
 
 #[test]
