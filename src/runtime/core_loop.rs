@@ -16,7 +16,7 @@ use super::handshakes::Handshakes;
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tcp_conn::{ReadOutcome, TcpConn};
 use super::tls::TlsTerms;
-use super::udp_socket::UdpSocket;
+use super::udp_socket::{SendPlace, UdpSocket};
 use super::video_loop::VideoMail;
 use super::watchdog::Heartbeat;
 use super::{clock, control_loop::ControlMail};
@@ -36,8 +36,9 @@ const EVENTS_PER_TURN: usize = 1_024;
 /// One read from a publisher's socket, in bytes.
 const READ_BYTES: usize = 64 * 1_024;
 
-/// How long a batch waits for the kernel's send buffer; then its rest is dropped. Meanwhile no frame
-/// is taken from a room: viewers left behind go on at a keyframe, none gets half a picture.
+/// How long a batch waits for the kernel's send buffer; then its rest is dropped, as a network drops
+/// it, and asked for again by those who miss it. Meanwhile no frame is taken from a room, and viewers
+/// who waited too long are left out pictures by the engine.
 const BLOCKED_MAX: Duration = Duration::from_millis(200);
 /// How long until a full send buffer is tried again, should the kernel not tell.
 const BLOCKED_RETRY: Duration = Duration::from_millis(2);
@@ -113,9 +114,8 @@ pub struct CoreLoop {
     mail_waits: bool,
     handshakes: Handshakes,
     buffer: Vec<u8>,
-    /// The kernel takes no more datagrams: since when, and how many trains of the engine's batch
-    /// it has.
-    blocked: Option<(Instant, usize)>,
+    /// The kernel takes no more datagrams: since when, and how far it has taken the engine's batch.
+    blocked: Option<(Instant, SendPlace)>,
     /// Whether the poll tells when the socket takes more.
     watches_writable: bool,
     /// Cores and control that were sent something in this turn.
@@ -398,14 +398,15 @@ impl CoreLoop {
 
     /// Sends the engine's batch, or its rest. `false`: the kernel takes no more for now.
     fn send_batch(&mut self, now: Instant) -> bool {
-        let (since, first) = self.blocked.take().unwrap_or((now, 0));
-        let outcome = self.io.socket.send(self.io.engine.batch(), first);
+        let (since, place) = self.blocked.take().unwrap_or((now, SendPlace::default()));
+        let outcome = self.io.socket.send(self.io.engine.batch(), place);
         self.io.counters.send_errors.add(outcome.failed);
-        let left = self.io.engine.batch().len().saturating_sub(outcome.trains);
+        let trains = self.io.engine.batch().len();
+        let left = trains.saturating_sub(outcome.place.train);
         if left > 0 {
             if now.saturating_duration_since(since) < BLOCKED_MAX {
                 self.watch_writable(true);
-                self.blocked = Some((since, outcome.trains));
+                self.blocked = Some((since, outcome.place));
                 return false;
             }
             self.io.counters.send_blocked.add_len(left);
