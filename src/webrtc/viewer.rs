@@ -325,8 +325,12 @@ impl Viewer {
 
     /// Writes what is to be sent into `batch`, and returns what happened or when to come again.
     pub fn poll_output(&mut self, now: Instant, batch: &mut SendBatch) -> ViewerOutput {
-        if !self.is_ended() {
-            self.poll_str0m(batch);
+        // str0m is asked when nothing waits any more: not for each of a NACK's hundred packets.
+        if self.events.is_empty() {
+            if !self.is_ended() {
+                self.poll_str0m(batch);
+            }
+            self.connect_if_ready();
         }
         self.connect_if_ready();
         if let Some(event) = self.events.pop_front() {
