@@ -294,8 +294,10 @@ impl Viewer {
         if self.is_ended() {
             return;
         }
-        if now >= self.next_str0m && self.rtc.handle_input(Input::Timeout(now)).is_err() {
-            self.end(ViewerEnd::Failed);
+        if now >= self.next_str0m
+            && let Err(why) = self.rtc.handle_input(Input::Timeout(now))
+        {
+            self.fail(&why);
         }
         let silent_for = self
             .paths
@@ -332,7 +334,6 @@ impl Viewer {
             }
             self.connect_if_ready();
         }
-        self.connect_if_ready();
         if let Some(event) = self.events.pop_front() {
             return ViewerOutput::Event(event);
         }
@@ -417,6 +418,12 @@ impl Viewer {
         }
     }
 
+    /// Ends the session because of something that should not happen.
+    fn fail(&mut self, why: &dyn fmt::Display) {
+        log::debug!("a viewer's session fails: {why} viewer={}", self.viewer);
+        self.end(ViewerEnd::Failed);
+    }
+
     fn push(&mut self, event: ViewerEvent) {
         push_event(&mut self.events, event);
     }
@@ -497,8 +504,8 @@ impl Viewer {
                 }
                 Ok(Output::Transmit(transmit)) => self.transmit(&transmit, batch),
                 Ok(Output::Event(event)) => self.handle_event(&event),
-                Err(_why) => {
-                    self.end(ViewerEnd::Failed);
+                Err(why) => {
+                    self.fail(&why);
                     break;
                 }
             }
@@ -513,7 +520,7 @@ impl Viewer {
             // The handshake is over and the viewer's certificate is the announced one.
             match self.keys.try_recv() {
                 Ok(keys) => self.take_keys(&keys),
-                Err(_none) => self.end(ViewerEnd::Failed),
+                Err(_none) => self.fail(&"DTLS agreed on no SRTP profile that is known"),
             }
         }
     }
@@ -527,7 +534,7 @@ impl Viewer {
         };
         match sealing {
             Ok((sender, receiver)) => self.media.set_keys(sender, receiver),
-            Err(_why) => self.end(ViewerEnd::Failed),
+            Err(why) => self.fail(&why),
         }
     }
 
