@@ -145,6 +145,10 @@ impl Engine {
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
         };
+        if state.finished {
+            // It took its request back meanwhile, and control has been told: the room is another's.
+            return;
+        }
         let whose = Whose {
             core,
             publisher,
@@ -387,7 +391,7 @@ impl Engine {
             self.outputs
                 .push_back(EngineOutput::Transcode { publisher, message });
         }
-        self.end_room(publish.room, publish.epoch);
+        self.end_room(publish.room, publish.epoch, publisher);
     }
 
     fn publisher_event(&mut self, publisher: PublisherId, event: RtmpEvent, now: Instant) {
@@ -526,3 +530,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

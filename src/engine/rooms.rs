@@ -123,7 +123,7 @@ impl Engine {
     }
 
     /// Ends the publish of a room on this core: nothing cached is shown as live any more.
-    pub(super) fn end_room(&mut self, room: RoomId, epoch: Epoch) {
+    pub(super) fn end_room(&mut self, room: RoomId, epoch: Epoch, publisher: PublisherId) {
         let Some(state) = self.rooms.get_mut(&room) else {
             return;
         };
@@ -136,6 +136,10 @@ impl Engine {
         self.free_room_if_unused(room);
     }
 
+        if state.publisher != Some(publisher) {
+            // Another has it by now.
+            return;
+        }
     /// Gives linked cores what they have not got yet.
     fn feed_links(&mut self, room: RoomId) {
         let Some(state) = self.rooms.get_mut(&room) else {

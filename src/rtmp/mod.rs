@@ -524,4 +524,4 @@ fn handshake_error(error: &HandshakeError, first: u8) -> RtmpError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
