@@ -27,6 +27,24 @@ pub const HANDSHAKE_DATAGRAMS_WAITING_MAX: usize = 2_048;
 /// Viewers that catch up (after a join) served in one turn of a core's loop, each with about ten
 /// packets: some 2 ms, after which those who watch are looked after again.
 pub const BURSTS_PER_TURN: usize = 128;
+/// The same in a turn after which viewers at the live edge still wait: a tenth of the core, so that
+/// those who join come to an end.
+pub const BURSTS_PER_BUSY_TURN: usize = 32;
+/// Batches sent in one turn of a core's loop: some 4,000 packets or 5 ms, after which sockets and
+/// mailboxes are looked at again.
+pub const BATCHES_PER_TURN: usize = 8;
+/// Viewers of one room served in a row while those of other rooms wait.
+pub const VIEWERS_PER_ROOM_TURN: usize = 16;
+/// A viewer that waited so long for its turn, because its core is busy, is not sent what it can do
+/// without: pictures before a newer keyframe, and those that no other refers to.
+pub const PICTURE_LATE_AFTER: Duration = Duration::from_millis(250);
+/// A core whose viewers have waited all the time for so long has more to send than it can, and is not
+/// just busy with a large keyframe, which can be caught up. Viewers that wait longer than
+/// [`PICTURE_LATE_AFTER`] then go on at the next keyframe: some stand still for a second or so, where
+/// else all would see ever older pictures.
+pub const OVERLOADED_AFTER: Duration = Duration::from_secs(1);
+/// Between two warnings that a core is overloaded.
+pub const OVERLOAD_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// A turn of a core's loop longer than this is counted and logged.
 pub const TURN_MAX: Duration = Duration::from_millis(20);
 /// Time that open sessions get to close politely when the server stops.
@@ -87,6 +105,7 @@ pub const RTMP_OUTPUTS_MAX: usize = 8_192;
 const _: () = assert!(2 * RTMP_VIDEO_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_MAX);
 const _: () = assert!(2 * RTMP_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX);
 
+const _: () = assert!(PICTURE_LATE_AFTER.as_nanos() < OVERLOADED_AFTER.as_nanos());
 // -- rooms (src/room) --
 
 /// Frames kept of a room's track.

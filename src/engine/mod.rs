@@ -146,6 +146,10 @@ pub struct Engine {
     batch: SendBatch,
     /// When the oldest live picture in the batch was received.
     batch_oldest: Option<Instant>,
+    /// The clock as it was read last: a turn may be long.
+    clock: Option<Instant>,
+    /// When it was last said that this core has too much to do.
+    overload_told: Option<Instant>,
     counters: Arc<CoreCounters>,
     /// About publishers that broke the protocol.
     protocol_complaints: Complaints,
@@ -185,6 +189,8 @@ impl Engine {
             outputs: VecDeque::new(),
             batch: SendBatch::default(),
             batch_oldest: None,
+            clock: None,
+            overload_told: None,
             counters,
             protocol_complaints: Complaints::default(),
             offer_complaints: Complaints::default(),
@@ -242,7 +248,7 @@ impl Engine {
             CoreMsg::RemoveViewer { viewer } => self.remove_viewer(viewer, ViewerEnd::Left, now),
             CoreMsg::LinkRoom { room, to } => self.link_room(room, to),
             CoreMsg::UnlinkRoom { room, to } => self.unlink_room(room, to),
-            CoreMsg::BindViewer { viewer, rendition } => self.bind_viewer(viewer, rendition),
+            CoreMsg::BindViewer { viewer, rendition } => self.bind_viewer(viewer, rendition, now),
             CoreMsg::KeyframeWanted { room } => self.keyframe_wanted(room, now),
             CoreMsg::Drain { deadline } => self.drain(deadline, now),
             CoreMsg::Datagram { from, to, data } => self.handle_datagram(from, to, &data, now),
@@ -251,9 +257,9 @@ impl Engine {
     }
 
     /// Takes media of a room that another core publishes.
-    pub fn handle_media(&mut self, message: MediaMsg) {
+    pub fn handle_media(&mut self, message: MediaMsg, now: Instant) {
         match message {
-            MediaMsg::Frame { room, frame } => self.push_frame(room, frame),
+            MediaMsg::Frame { room, frame } => self.push_frame(room, frame, now),
             MediaMsg::Ended { room, epoch } => {
                 if let Some(state) = self.rooms.get_mut(&room) {
                     state.room.end(epoch);
@@ -355,6 +361,8 @@ impl Engine {
             }
             return EngineOutput::Timeout(self.deadlines.next().unwrap_or(now + IDLE_WAKE));
         }
+            let took = self.clock.map(|clock| clock.saturating_duration_since(now));
+            self.turns.end(took.unwrap_or_default());
     }
 
     /// The datagrams to send.
@@ -364,7 +372,7 @@ impl Engine {
     }
 
     /// The datagrams were sent, or dropped; `now` is read after that, for the time that live
-    /// pictures spent here.
+    /// pictures spent here, and viewers in the queue.
     pub fn batch_sent(&mut self, now: Instant) {
         self.batch.clear();
         if let Some(received) = self.batch_oldest.take() {
@@ -372,6 +380,8 @@ impl Engine {
                 .latency
                 .observe(now.saturating_duration_since(received));
         }
+        self.turns.batch_sent();
+        self.clock = Some(now);
     }
 
     /// Another core's media mailbox was full: its viewers go on at the next keyframe, because
@@ -386,6 +396,12 @@ impl Engine {
     pub fn sizes(&self) -> (usize, usize, usize) {
         (self.publishers.len(), self.rooms.len(), self.viewers.len())
     }
+    /// Whether viewers at the live edge wait for the next turn.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.turns.is_behind()
+    }
+
 
     fn control(&mut self, message: ControlMsg) {
         self.outputs.push_back(EngineOutput::Control(message));

@@ -281,13 +281,18 @@ impl Engine {
     }
 
     /// Adds an audio packet to its room.
-    pub(super) fn push_audio_frame(&mut self, publisher: PublisherId, frame: &AudioFrame) {
+    pub(super) fn push_audio_frame(
+        &mut self,
+        publisher: PublisherId,
+        frame: &AudioFrame,
+        now: Instant,
+    ) {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
         let room = publish.room;
         if let Some(set) = publish.audio.audio(frame) {
-            self.push_frame(room, Arc::new(set));
+            self.push_frame(room, Arc::new(set), now);
         }
     }
 
@@ -482,7 +487,7 @@ impl Engine {
             IngestOutput::Video(frame) => {
                 publish.video.set_safe(is_safe);
                 if let Some(set) = publish.video.video(&frame) {
-                    self.push_frame(room, Arc::new(set));
+                    self.push_frame(room, Arc::new(set), now);
                 }
                 self.video_coded(publisher, coded(&frame), now);
             }

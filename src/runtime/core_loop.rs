@@ -231,7 +231,7 @@ impl CoreLoop {
             let Some(message) = self.io.media.take() else {
                 break;
             };
-            self.io.engine.handle_media(message);
+            self.io.engine.handle_media(message, now);
         }
         for _ in 0..MESSAGES_PER_TURN {
             if !self.handshakes.takes_mail() {
