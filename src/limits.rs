@@ -14,7 +14,7 @@ pub const MEDIA_MAILBOX_FRAMES: usize = 4_096;
 pub const TRANSCODE_INBOX_UNITS: usize = 1_024;
 /// Messages taken from one mailbox in one turn of a loop.
 pub const MESSAGES_PER_TURN: usize = 512;
-/// Offers and answers taken in one turn of a core's loop: each costs up to 0.3 ms.
+/// Offers and answers handled in one turn of a core's loop: each costs up to 0.3 ms.
 pub const JOINS_PER_TURN: usize = 4;
 /// Datagrams of DTLS handled in one turn of a core's loop: each costs up to 0.4 ms.
 pub const HANDSHAKE_DATAGRAMS_PER_TURN: usize = 8;
@@ -59,6 +59,9 @@ pub const RTMP_CONNECTIONS_MAX: usize = 2_000;
 pub const RTMP_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 /// Bytes read from one publisher in one turn, so that none starves its core.
 pub const RTMP_READ_BYTES_PER_TURN: usize = 256 * 1_024;
+/// Bytes read from all publishers of a core in one turn, some 4 ms of work: what more of them there is
+/// waits, and comes first in the next.
+pub const RTMP_READ_BYTES_PER_TURN_IN_ALL: usize = 2 * 1_024 * 1_024;
 /// A publisher's handshake (C0, C1, C2) takes at most this long.
 pub const RTMP_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// From accept to an accepted publish, absolute: slow senders hold no connection longer.
@@ -102,10 +105,11 @@ pub const RTMP_MESSAGE_STREAMS_MAX: usize = 8;
 /// Outputs waiting to be pulled: more messages than any real stream has in one read.
 pub const RTMP_OUTPUTS_MAX: usize = 8_192;
 
+const _: () = assert!(PICTURE_LATE_AFTER.as_nanos() < OVERLOADED_AFTER.as_nanos());
+const _: () = assert!(RTMP_READ_BYTES_PER_TURN <= RTMP_READ_BYTES_PER_TURN_IN_ALL);
 const _: () = assert!(2 * RTMP_VIDEO_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_MAX);
 const _: () = assert!(2 * RTMP_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX);
 
-const _: () = assert!(PICTURE_LATE_AFTER.as_nanos() < OVERLOADED_AFTER.as_nanos());
 // -- rooms (src/room) --
 
 /// Frames kept of a room's track.

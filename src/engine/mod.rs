@@ -290,7 +290,13 @@ impl Engine {
         }
     }
 
-    /// Takes one datagram from the socket.
+    /// Whether an address has proved to be one of this core's viewers'.
+    #[must_use]
+    pub fn knows(&self, address: SocketAddr) -> bool {
+        self.demux.knows(address)
+    }
+
+    /// Takes one datagram from the socket, or one that another core passed on.
     pub fn handle_datagram(
         &mut self,
         from: SocketAddr,
@@ -298,7 +304,6 @@ impl Engine {
         datagram: &[u8],
         now: Instant,
     ) {
-        self.counters.datagrams_in.inc();
         match self.demux.route(from, datagram, now) {
             Route::Viewer(viewer) => self.viewer_datagram(viewer, from, to, datagram, now),
             Route::Candidate(viewer) => {
@@ -356,13 +361,13 @@ impl Engine {
                 self.drained_told = true;
                 return EngineOutput::Control(ControlMsg::Drained { core: self.core });
             }
+            let took = self.clock.map(|clock| clock.saturating_duration_since(now));
+            self.turns.end(took.unwrap_or_default());
             if self.turns.is_waiting() {
                 return EngineOutput::Timeout(now);
             }
             return EngineOutput::Timeout(self.deadlines.next().unwrap_or(now + IDLE_WAKE));
         }
-            let took = self.clock.map(|clock| clock.saturating_duration_since(now));
-            self.turns.end(took.unwrap_or_default());
     }
 
     /// The datagrams to send.
@@ -375,13 +380,13 @@ impl Engine {
     /// pictures spent here, and viewers in the queue.
     pub fn batch_sent(&mut self, now: Instant) {
         self.batch.clear();
+        self.turns.batch_sent();
+        self.clock = Some(now);
         if let Some(received) = self.batch_oldest.take() {
             self.counters
                 .latency
                 .observe(now.saturating_duration_since(received));
         }
-        self.turns.batch_sent();
-        self.clock = Some(now);
     }
 
     /// Another core's media mailbox was full: its viewers go on at the next keyframe, because
@@ -391,17 +396,17 @@ impl Engine {
         self.counters.media_mailbox_drops.inc();
     }
 
-    /// Number of RTMP connections, rooms and viewers, for metrics and tests.
-    #[must_use]
-    pub fn sizes(&self) -> (usize, usize, usize) {
-        (self.publishers.len(), self.rooms.len(), self.viewers.len())
-    }
     /// Whether viewers at the live edge wait for the next turn.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.turns.is_behind()
     }
 
+    /// Number of RTMP connections, rooms and viewers, for metrics and tests.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        (self.publishers.len(), self.rooms.len(), self.viewers.len())
+    }
 
     fn control(&mut self, message: ControlMsg) {
         self.outputs.push_back(EngineOutput::Control(message));

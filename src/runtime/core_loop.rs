@@ -1,7 +1,7 @@
 //! One core's poll loop: publishers' sockets, the UDP socket, the mailboxes, and the engine.
 //!
-//! A turn: wait → read the clock once → mail → sockets → due timers → drain outputs → handshakes.
-//! Each step has a budget, so no source starves another.
+//! A turn: wait → read the clock once → mail → sockets → due timers → drain outputs → joins and
+//! handshakes. Each step has a budget, so no source starves another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,7 +22,9 @@ use super::watchdog::Heartbeat;
 use super::{clock, control_loop::ControlMail};
 use crate::engine::{Engine, EngineOutput};
 use crate::ids::{CoreId, PublisherId};
-use crate::limits::{MESSAGES_PER_TURN, RTMP_READ_BYTES_PER_TURN, TURN_MAX};
+use crate::limits::{
+    MESSAGES_PER_TURN, RTMP_READ_BYTES_PER_TURN, RTMP_READ_BYTES_PER_TURN_IN_ALL, TURN_MAX,
+};
 use crate::messages::{CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply, VideoMsg, VideoReply};
 use crate::metrics::CoreCounters;
 
@@ -107,6 +109,8 @@ pub struct CoreLoop {
     connections: BTreeMap<PublisherId, TcpConn>,
     /// Publishers whose sockets may hold more than their turn's budget.
     readable: BTreeSet<PublisherId>,
+    /// Which of them is read first: the one for which the last turn's budget did not last.
+    read_first: PublisherId,
     /// Publishers that are not read because they are ahead of the clock: what they send on waits
     /// in their hands.
     held: BTreeSet<PublisherId>,
@@ -142,6 +146,7 @@ impl CoreLoop {
             io: config,
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
+            read_first: PublisherId(0),
             held: BTreeSet::new(),
             socket_readable: true,
             mail_waits: true,
@@ -172,7 +177,8 @@ impl CoreLoop {
             for event in &events {
                 self.note(event.token(), event.is_readable(), now);
             }
-            self.handshakes.begin_turn(media_took);
+            let is_behind = self.io.engine.is_behind();
+            self.handshakes.begin_turn(media_took, is_behind);
             if !self.take_mail(now) {
                 return;
             }
@@ -234,15 +240,22 @@ impl CoreLoop {
             self.io.engine.handle_media(message, now);
         }
         for _ in 0..MESSAGES_PER_TURN {
-            if !self.handshakes.takes_mail() {
+            if !self.handshakes.has_room() {
                 break;
             }
             let Some(mail) = self.io.mailbox.take() else {
                 break;
             };
-            self.handshakes.count(&mail);
             match mail {
-                CoreMail::Message(message) => self.io.engine.handle_message(message, now),
+                CoreMail::Message(CoreMsg::Datagram { from, to, data }) => {
+                    let engine = &mut self.io.engine;
+                    self.handshakes.take_datagram(engine, from, to, &data, now);
+                }
+                CoreMail::Message(message) => {
+                    if let Some(message) = self.handshakes.keep_message(message) {
+                        self.io.engine.handle_message(message, now);
+                    }
+                }
                 CoreMail::Accepted {
                     publisher,
                     stream,
@@ -285,19 +298,27 @@ impl CoreLoop {
 
     fn read_sockets(&mut self, now: Instant) {
         if self.socket_readable {
-            let (socket, engine) = (&mut self.io.socket, &mut self.io.engine);
-            let handshakes = &mut self.handshakes;
+            let (socket, counters) = (&mut self.io.socket, &self.io.counters);
+            let (engine, handshakes) = (&mut self.io.engine, &mut self.handshakes);
             self.socket_readable = socket.receive(|from, to, bytes| {
-                if !handshakes.keep(from, to, bytes) {
-                    engine.handle_datagram(from, to, bytes, now);
-                }
+                counters.datagrams_in.inc();
+                handshakes.take_datagram(engine, from, to, bytes, now);
             });
         }
-        for publisher in std::mem::take(&mut self.readable) {
-            if self.io.engine.is_held(publisher) {
+        let mut left = RTMP_READ_BYTES_PER_TURN_IN_ALL;
+        let mut before = std::mem::take(&mut self.readable);
+        let from_first = before.split_off(&self.read_first);
+        for publisher in from_first.into_iter().chain(before) {
+            if left == 0 {
+                self.readable.insert(publisher);
+            } else if self.io.engine.is_held(publisher) {
                 self.held.insert(publisher);
             } else {
-                self.read_publisher(publisher, now);
+                let budget = left.min(RTMP_READ_BYTES_PER_TURN);
+                left = left.saturating_sub(self.read_publisher(publisher, budget, now));
+                if left == 0 {
+                    self.read_first = PublisherId(publisher.0.saturating_add(1));
+                }
             }
         }
     }
@@ -314,18 +335,23 @@ impl CoreLoop {
         }
     }
 
-    /// Does this turn's share of the DTLS that waits.
+    /// Does this turn's share of the joins and of the DTLS that wait.
     fn shake_hands(&mut self, now: Instant) {
+        while let Some(message) = self.handshakes.next_message() {
+            self.io.engine.handle_message(message, now);
+        }
         while let Some((from, to, datagram)) = self.handshakes.next() {
             self.io.engine.handle_datagram(from, to, &datagram, now);
         }
     }
 
-    fn read_publisher(&mut self, publisher: PublisherId, now: Instant) {
-        let mut left = RTMP_READ_BYTES_PER_TURN;
+    /// Reads what a publisher sent, up to `budget` bytes; how many those were.
+    fn read_publisher(&mut self, publisher: PublisherId, budget: usize, now: Instant) -> usize {
+        let mut left = budget;
         loop {
+            let taken = budget.saturating_sub(left);
             let Some(connection) = self.connections.get_mut(&publisher) else {
-                return;
+                return taken;
             };
             match connection.read(&mut self.buffer) {
                 ReadOutcome::Bytes(count) => {
@@ -334,19 +360,19 @@ impl CoreLoop {
                     left = left.saturating_sub(count);
                     if left == 0 {
                         self.readable.insert(publisher);
-                        return;
+                        return budget;
                     }
                 }
-                ReadOutcome::Empty => return,
+                ReadOutcome::Empty => return taken,
                 ReadOutcome::Closed => {
                     self.io
                         .engine
                         .handle_publisher_closed(publisher, false, now);
-                    return;
+                    return taken;
                 }
                 ReadOutcome::Broken => {
                     self.io.engine.handle_publisher_closed(publisher, true, now);
-                    return;
+                    return taken;
                 }
             }
         }
