@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use rtmpeer::runtime::{UdpSocket, bind_udp_group};
+use rtmpeer::runtime::{SendPlace, UdpSocket, bind_udp_group};
 use rtmpeer::webrtc::batch::{BATCH_BYTES_MAX, BATCH_TRAINS_MAX, SendBatch};
 use rtmpeer::webrtc::rtp::{HeaderExtensions, RtpHeader};
 use rtmpeer::webrtc::srtp::{SrtpError, SrtpKeys, SrtpProfile, SrtpSender};
@@ -180,11 +180,11 @@ fn sink() -> Socket {
 
 /// Sends what is there, waiting for the kernel.
 fn flush(socket: &mut UdpSocket, batch: &mut SendBatch) {
-    let mut done = 0;
-    while done < batch.len() {
+    let mut done = SendPlace::default();
+    while done.train < batch.len() {
         let outcome = socket.send(batch, done);
         assert_eq!(outcome.failed, 0);
-        done = outcome.trains;
+        done = outcome.place;
     }
     batch.clear();
 }
@@ -264,9 +264,9 @@ fn sent(criterion: &mut Criterion) {
                     Kind::Audio => &trains_of_audio,
                 };
                 for batch in batches {
-                    let mut done = 0;
-                    while done < batch.len() {
-                        done = socket.send(batch, done).trains;
+                    let mut done = SendPlace::default();
+                    while done.train < batch.len() {
+                        done = socket.send(batch, done).place;
                     }
                 }
                 count_of(batches)

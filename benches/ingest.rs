@@ -3,7 +3,14 @@
 //!
 //! `cargo bench --bench ingest`
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
-#![allow(clippy::expect_used, reason = "a bench may stop at a broken sample")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a bench may stop at a broken sample"
+)]
+
+#[path = "kit/chunks.rs"]
+mod kit_chunks;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -16,19 +23,12 @@ use rtmpeer::ingest::{Ingest, IngestOutput};
 use rtmpeer::media::flv::file::{self, Tag, TagKind};
 use rtmpeer::media::frame::TrackKind;
 use rtmpeer::media::time::Timebase;
-use rtmpeer::rtmp::chunk::{Admission, ChunkReader};
 use rtmpeer::webrtc::packetize::Packetizer;
 
 /// 2 s of 320×180 with sound: small frames, so the cost of each shows.
 const SAMPLE: &[u8] = include_bytes!("../tests/data/baseline.flv");
 /// Payload of a slice that makes a frame large, so the cost of its bytes shows.
 const LARGE_SLICE_BYTES: usize = 100_000;
-
-/// Chunk size of encoders that care, and a keyframe in such chunks.
-const CHUNK_BYTES: usize = 4_096;
-const MESSAGE_BYTES: usize = 16 * CHUNK_BYTES;
-/// What a core reads from a socket at once.
-const READ_BYTES: usize = 64 * 1_024;
 
 fn sample() -> Vec<Tag> {
     let tags = file::tags(Bytes::from_static(SAMPLE)).expect("the sample is an FLV file");
@@ -88,38 +88,15 @@ fn ingest(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A video message in chunks (RTMP 1.0 §5.3.1): chunk stream 4, format 0, then format 3.
-fn chunked() -> Vec<u8> {
-    let [_, l2, l1, l0] = u32::try_from(MESSAGE_BYTES).expect("small").to_be_bytes();
-    let mut bytes = vec![0x04, 0, 0, 0, l2, l1, l0, 9, 1, 0, 0, 0];
-    for number in 0..MESSAGE_BYTES / CHUNK_BYTES {
-        if number > 0 {
-            bytes.push(0xc4);
-        }
-        bytes.extend([0x27; CHUNK_BYTES]);
-    }
-    bytes
-}
-
 fn chunks(criterion: &mut Criterion) {
-    let mut reader = ChunkReader::new();
-    reader.set_admission(Admission::Media);
-    let size = u32::try_from(CHUNK_BYTES).expect("small").to_be_bytes();
-    // Set Chunk Size (§5.4.1).
-    let set_size = [&[0x02, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0][..], &size].concat();
-    reader.next_message(&mut &set_size[..]).expect("legal");
-    let bytes = chunked();
+    let mut reader = kit_chunks::reader();
+    let message = kit_chunks::message();
     let mut group = criterion.benchmark_group("ingest");
-    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    group.throughput(Throughput::Bytes(message.len() as u64));
     group.bench_function("chunks_of_4_kib", |bencher| {
         bencher.iter(|| {
-            let mut got = 0;
-            for mut read in bytes.chunks(READ_BYTES) {
-                while let Some(message) = reader.next_message(&mut read).expect("legal") {
-                    got += black_box(message.payload).len();
-                }
-            }
-            assert_eq!(got, MESSAGE_BYTES);
+            let got = kit_chunks::read(&mut reader, &message);
+            assert_eq!(got, kit_chunks::MESSAGE_BYTES);
         });
     });
     group.finish();

@@ -14,7 +14,7 @@ pub const MEDIA_MAILBOX_FRAMES: usize = 4_096;
 pub const TRANSCODE_INBOX_UNITS: usize = 1_024;
 /// Messages taken from one mailbox in one turn of a loop.
 pub const MESSAGES_PER_TURN: usize = 512;
-/// Offers and answers taken in one turn of a core's loop: each costs up to 0.3 ms.
+/// Offers and answers handled in one turn of a core's loop: each costs up to 0.3 ms.
 pub const JOINS_PER_TURN: usize = 4;
 /// Datagrams of DTLS handled in one turn of a core's loop: each costs up to 0.4 ms.
 pub const HANDSHAKE_DATAGRAMS_PER_TURN: usize = 8;
@@ -27,6 +27,24 @@ pub const HANDSHAKE_DATAGRAMS_WAITING_MAX: usize = 2_048;
 /// Viewers that catch up (after a join) served in one turn of a core's loop, each with about ten
 /// packets: some 2 ms, after which those who watch are looked after again.
 pub const BURSTS_PER_TURN: usize = 128;
+/// The same in a turn after which viewers at the live edge still wait: a tenth of the core, so that
+/// those who join come to an end.
+pub const BURSTS_PER_BUSY_TURN: usize = 32;
+/// Batches sent in one turn of a core's loop: some 4,000 packets or 5 ms, after which sockets and
+/// mailboxes are looked at again.
+pub const BATCHES_PER_TURN: usize = 8;
+/// Viewers of one room served in a row while those of other rooms wait.
+pub const VIEWERS_PER_ROOM_TURN: usize = 16;
+/// A viewer that waited so long for its turn, because its core is busy, is not sent what it can do
+/// without: pictures before a newer keyframe, and those that no other refers to.
+pub const PICTURE_LATE_AFTER: Duration = Duration::from_millis(250);
+/// A core whose viewers have waited all the time for so long has more to send than it can, and is not
+/// just busy with a large keyframe, which can be caught up. Viewers that wait longer than
+/// [`PICTURE_LATE_AFTER`] then go on at the next keyframe: some stand still for a second or so, where
+/// else all would see ever older pictures.
+pub const OVERLOADED_AFTER: Duration = Duration::from_secs(1);
+/// Between two warnings that a core is overloaded.
+pub const OVERLOAD_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// A turn of a core's loop longer than this is counted and logged.
 pub const TURN_MAX: Duration = Duration::from_millis(20);
 /// Time that open sessions get to close politely when the server stops.
@@ -41,6 +59,9 @@ pub const RTMP_CONNECTIONS_MAX: usize = 2_000;
 pub const RTMP_CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 /// Bytes read from one publisher in one turn, so that none starves its core.
 pub const RTMP_READ_BYTES_PER_TURN: usize = 256 * 1_024;
+/// Bytes read from all publishers of a core in one turn, some 4 ms of work: what more of them there is
+/// waits, and comes first in the next.
+pub const RTMP_READ_BYTES_PER_TURN_IN_ALL: usize = 2 * 1_024 * 1_024;
 /// A publisher's handshake (C0, C1, C2) takes at most this long.
 pub const RTMP_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// From accept to an accepted publish, absolute: slow senders hold no connection longer.
@@ -87,6 +108,8 @@ pub const RTMP_MESSAGE_STREAMS_MAX: usize = 8;
 /// Outputs waiting to be pulled: more messages than any real stream has in one read.
 pub const RTMP_OUTPUTS_MAX: usize = 8_192;
 
+const _: () = assert!(PICTURE_LATE_AFTER.as_nanos() < OVERLOADED_AFTER.as_nanos());
+const _: () = assert!(RTMP_READ_BYTES_PER_TURN <= RTMP_READ_BYTES_PER_TURN_IN_ALL);
 const _: () = assert!(2 * RTMP_VIDEO_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_MAX);
 const _: () = assert!(2 * RTMP_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX);
 

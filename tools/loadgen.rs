@@ -14,8 +14,6 @@
 
 #[path = "loadgen/clock.rs"]
 mod clock;
-#[path = "loadgen/crypto.rs"]
-mod crypto;
 #[path = "loadgen/feedback.rs"]
 mod feedback;
 #[path = "loadgen/frames.rs"]

@@ -150,6 +150,10 @@ pub struct Engine {
     batch: SendBatch,
     /// When the oldest live picture in the batch was received.
     batch_oldest: Option<Instant>,
+    /// The clock as it was read last: a turn may be long.
+    clock: Option<Instant>,
+    /// When it was last said that this core has too much to do.
+    overload_told: Option<Instant>,
     counters: Arc<CoreCounters>,
     /// About publishers that broke the protocol.
     protocol_complaints: Complaints,
@@ -189,6 +193,8 @@ impl Engine {
             outputs: VecDeque::new(),
             batch: SendBatch::default(),
             batch_oldest: None,
+            clock: None,
+            overload_told: None,
             counters,
             protocol_complaints: Complaints::default(),
             offer_complaints: Complaints::default(),
@@ -246,7 +252,7 @@ impl Engine {
             CoreMsg::RemoveViewer { viewer } => self.remove_viewer(viewer, ViewerEnd::Left, now),
             CoreMsg::LinkRoom { room, to } => self.link_room(room, to),
             CoreMsg::UnlinkRoom { room, to } => self.unlink_room(room, to),
-            CoreMsg::BindViewer { viewer, rendition } => self.bind_viewer(viewer, rendition),
+            CoreMsg::BindViewer { viewer, rendition } => self.bind_viewer(viewer, rendition, now),
             CoreMsg::KeyframeWanted { room } => self.keyframe_wanted(room, now),
             CoreMsg::Drain { deadline } => self.drain(deadline, now),
             CoreMsg::Datagram { from, to, data } => self.handle_datagram(from, to, &data, now),
@@ -255,9 +261,9 @@ impl Engine {
     }
 
     /// Takes media of a room that another core publishes.
-    pub fn handle_media(&mut self, message: MediaMsg) {
+    pub fn handle_media(&mut self, message: MediaMsg, now: Instant) {
         match message {
-            MediaMsg::Frame { room, frame } => self.push_frame(room, frame),
+            MediaMsg::Frame { room, frame } => self.push_frame(room, frame, now),
             MediaMsg::Ended { room, epoch } => {
                 if let Some(state) = self.rooms.get_mut(&room) {
                     state.room.end(epoch);
@@ -296,7 +302,13 @@ impl Engine {
         }
     }
 
-    /// Takes one datagram from the socket.
+    /// Whether an address has proved to be one of this core's viewers'.
+    #[must_use]
+    pub fn knows(&self, address: SocketAddr) -> bool {
+        self.demux.knows(address)
+    }
+
+    /// Takes one datagram from the socket, or one that another core passed on.
     pub fn handle_datagram(
         &mut self,
         from: SocketAddr,
@@ -304,7 +316,6 @@ impl Engine {
         datagram: &[u8],
         now: Instant,
     ) {
-        self.counters.datagrams_in.inc();
         match self.demux.route(from, datagram, now) {
             Route::Viewer(viewer) => self.viewer_datagram(viewer, from, to, datagram, now),
             Route::Candidate(viewer) => {
@@ -363,6 +374,8 @@ impl Engine {
                 self.drained_told = true;
                 return EngineOutput::Control(ControlMsg::Drained { core: self.core });
             }
+            let took = self.clock.map(|clock| clock.saturating_duration_since(now));
+            self.turns.end(took.unwrap_or_default());
             if self.turns.is_waiting() {
                 return EngineOutput::Timeout(now);
             }
@@ -377,9 +390,11 @@ impl Engine {
     }
 
     /// The datagrams were sent, or dropped; `now` is read after that, for the time that live
-    /// pictures spent here.
+    /// pictures spent here, and viewers in the queue.
     pub fn batch_sent(&mut self, now: Instant) {
         self.batch.clear();
+        self.turns.batch_sent();
+        self.clock = Some(now);
         if let Some(received) = self.batch_oldest.take() {
             self.counters
                 .latency
@@ -392,6 +407,12 @@ impl Engine {
     /// mailbox further, a whole group of pictures for each frame.
     pub fn media_refused(&mut self, _to: CoreId, _message: &MediaMsg) {
         self.counters.media_mailbox_drops.inc();
+    }
+
+    /// Whether viewers at the live edge wait for the next turn.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.turns.is_behind()
     }
 
     /// Number of RTMP connections, rooms and viewers, for metrics and tests.

@@ -169,6 +169,10 @@ impl Engine {
         let Some(state) = self.publishers.get_mut(&publisher) else {
             return;
         };
+        if state.finished {
+            // It took its request back meanwhile, and control has been told: the room is another's.
+            return;
+        }
         let whose = Whose {
             core,
             publisher,
@@ -311,13 +315,18 @@ impl Engine {
     }
 
     /// Adds an audio packet to its room.
-    pub(super) fn push_audio_frame(&mut self, publisher: PublisherId, frame: &AudioFrame) {
+    pub(super) fn push_audio_frame(
+        &mut self,
+        publisher: PublisherId,
+        frame: &AudioFrame,
+        now: Instant,
+    ) {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
         let room = publish.room;
         if let Some(set) = publish.audio.audio(frame) {
-            self.push_frame(room, Arc::new(set));
+            self.push_frame(room, Arc::new(set), now);
         }
     }
 
@@ -432,7 +441,7 @@ impl Engine {
             self.outputs
                 .push_back(EngineOutput::Transcode { publisher, message });
         }
-        self.end_room(publish.room, publish.epoch);
+        self.end_room(publish.room, publish.epoch, publisher);
     }
 
     fn publisher_event(&mut self, publisher: PublisherId, event: RtmpEvent, now: Instant) {
@@ -524,7 +533,7 @@ impl Engine {
                 publish.newest = publish.newest.max(frame.pts);
                 publish.video.set_safe(is_safe);
                 if let Some(set) = publish.video.video(&frame) {
-                    self.push_frame(room, Arc::new(set));
+                    self.push_frame(room, Arc::new(set), now);
                 }
                 self.video_coded(publisher, coded(&frame), now);
             }
@@ -577,3 +586,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

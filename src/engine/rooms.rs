@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::turns::QueueId;
 use super::{Engine, EngineOutput, Slot};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, ViewerId};
 use crate::media::frame::{FrameSet, TrackKind};
@@ -18,6 +19,8 @@ pub(super) struct RoomState {
     pub(super) publisher: Option<PublisherId>,
     /// This core's viewers.
     pub(super) viewers: BTreeMap<ViewerId, Slot>,
+    /// Where they wait for their turn.
+    pub(super) queue: QueueId,
     /// Cores with viewers of it, while it is published here.
     pub(super) links: BTreeMap<CoreId, Feed>,
     /// When a keyframe was last asked of another core.
@@ -27,11 +30,12 @@ pub(super) struct RoomState {
 }
 
 impl RoomState {
-    pub(super) fn new() -> Self {
+    fn new(queue: QueueId) -> Self {
         Self {
             room: Room::default(),
             publisher: None,
             viewers: BTreeMap::new(),
+            queue,
             links: BTreeMap::new(),
             keyframe_wanted: None,
             first: None,
@@ -66,17 +70,22 @@ impl RoomState {
 
 impl Engine {
     pub(super) fn room_entry(&mut self, room: RoomId) -> &mut RoomState {
-        self.rooms.entry(room).or_insert_with(RoomState::new)
+        let turns = &mut self.turns;
+        self.rooms
+            .entry(room)
+            .or_insert_with(|| RoomState::new(turns.open()))
     }
 
     pub(super) fn free_room_if_unused(&mut self, room: RoomId) {
-        if self.rooms.get(&room).is_some_and(RoomState::is_unused) {
-            self.rooms.remove(&room);
+        if self.rooms.get(&room).is_some_and(RoomState::is_unused)
+            && let Some(state) = self.rooms.remove(&room)
+        {
+            self.turns.close(state.queue);
         }
     }
 
     /// Adds a frame to a room and marks everybody who takes it.
-    pub(super) fn push_frame(&mut self, room: RoomId, frame: Arc<FrameSet>) {
+    pub(super) fn push_frame(&mut self, room: RoomId, frame: Arc<FrameSet>, now: Instant) {
         let Some(state) = self.rooms.get_mut(&room) else {
             return;
         };
@@ -93,7 +102,7 @@ impl Engine {
         }
         for slot in state.viewers_in_turn() {
             if let Some(viewer) = self.viewers.at_mut(slot) {
-                viewer.mark_media(&mut self.turns);
+                viewer.mark_media(&mut self.turns, now);
             }
         }
         self.feed_links(room);
@@ -123,10 +132,14 @@ impl Engine {
     }
 
     /// Ends the publish of a room on this core: nothing cached is shown as live any more.
-    pub(super) fn end_room(&mut self, room: RoomId, epoch: Epoch) {
+    pub(super) fn end_room(&mut self, room: RoomId, epoch: Epoch, publisher: PublisherId) {
         let Some(state) = self.rooms.get_mut(&room) else {
             return;
         };
+        if state.publisher != Some(publisher) {
+            // Another has it by now.
+            return;
+        }
         state.room.end(epoch);
         state.publisher = None;
         for to in std::mem::take(&mut state.links).into_keys() {

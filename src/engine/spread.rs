@@ -95,7 +95,7 @@ impl Engine {
             let Some(frame) = publish.spread.pop(now) else {
                 break;
             };
-            self.push_audio_frame(publisher, &frame);
+            self.push_audio_frame(publisher, &frame, now);
         }
         let next = self.publish_mut(publisher);
         match next.and_then(|publish| publish.spread.next_timeout()) {
@@ -111,7 +111,10 @@ impl Engine {
         };
         let rest: Vec<_> = publish.spread.drain().collect();
         for frame in rest {
-            self.push_audio_frame(publisher, &frame);
+            let now = self
+                .clock
+                .map_or(frame.received, |clock| clock.max(frame.received));
+            self.push_audio_frame(publisher, &frame, now);
         }
         self.deadlines.remove(Timer::Sound(publisher));
     }

@@ -21,6 +21,11 @@ impl Engine {
         }
         // If it is gone already, control has been told.
         if let Some(state) = self.publishers.get_mut(&publisher) {
+            if state.held {
+                // It sent so much that it is not read now: silent are we.
+                self.control(ControlMsg::PublisherAlive { publisher });
+                return;
+            }
             state.questioned = true;
             let until = state.heard.checked_add(silence).unwrap_or(state.heard);
             self.deadlines.set(Timer::Question(publisher), until);

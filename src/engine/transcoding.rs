@@ -33,7 +33,7 @@ impl Engine {
     /// Takes what the video transcoder made, or says.
     pub fn handle_video_reply(&mut self, reply: VideoReply, now: Instant) {
         match reply {
-            VideoReply::Frame { publisher, frame } => self.push_made(publisher, &frame),
+            VideoReply::Frame { publisher, frame } => self.push_made(publisher, &frame, now),
             VideoReply::Finished { publisher } => {
                 self.tail_came(publisher, Tail::Video, now);
             }
@@ -66,7 +66,7 @@ impl Engine {
         self.check_invariants();
     }
 
-    fn push_made(&mut self, publisher: PublisherId, frame: &VideoFrame) {
+    fn push_made(&mut self, publisher: PublisherId, frame: &VideoFrame, now: Instant) {
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
@@ -80,7 +80,7 @@ impl Engine {
         if std::mem::replace(&mut publish.transcoding, runs) != TranscodeState::Running || changed {
             self.tell_stream_info(publisher);
         }
-        self.push_frame(room, Arc::new(set));
+        self.push_frame(room, Arc::new(set), now);
     }
 
     pub(super) fn video_configured(&mut self, publisher: PublisherId, config: Arc<VideoConfig>) {

@@ -2,16 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::guard::guarded;
-use super::turns::Turns;
+use super::turns::{QueueId, Turns, Waiting};
 use super::{Engine, Slot, Timer};
-use crate::ids::{RoomId, RoomName, ViewerId};
+use crate::ids::{CoreId, RoomId, RoomName, ViewerId};
+use crate::limits::{OVERLOAD_WARNING_INTERVAL, OVERLOADED_AFTER, PICTURE_LATE_AFTER};
 use crate::media::frame::{FrameSet, Rendition, TrackKind};
 use crate::messages::{ControlMsg, ViewerBegin, ViewerEnd};
 use crate::metrics::CoreCounters;
-use crate::room::Cursor;
+use crate::room::{Cursor, Haste};
 use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput, ViewerStats};
 
 /// What a viewer without H.264 is told.
@@ -23,6 +24,8 @@ const HEARS_ONLY: &str = "sound only: this player offered no H.264 video with pa
 pub(super) struct ViewerState {
     id: ViewerId,
     slot: Slot,
+    /// Where those of its room wait for their turn.
+    queue: QueueId,
     viewer: Viewer,
     pub(super) room: RoomId,
     cursor: Cursor,
@@ -41,6 +44,9 @@ pub(super) struct ViewerState {
     session_due: bool,
     /// Whether a frame was given to its session, which reports from then on.
     begun: bool,
+    /// Whether the burst that it gets, or got last, is that of one who begins, and not of one who was
+    /// left behind.
+    begins: bool,
 }
 
 impl ViewerState {
@@ -51,17 +57,23 @@ impl ViewerState {
     }
 
     /// Puts it into the queue of those to serve, once: something was done to its session.
-    pub(super) fn mark(&mut self, turns: &mut Turns) {
+    pub(super) fn mark(&mut self, turns: &mut Turns, now: Instant) {
         self.session_due = true;
-        self.mark_media(turns);
+        self.mark_media(turns, now);
     }
 
-    /// Puts it into the queue of those to serve, once: there is a frame.
-    pub(super) fn mark_media(&mut self, turns: &mut Turns) {
+    /// Puts it into the queue of those to serve, once: there is a frame. It waits since `since`.
+    pub(super) fn mark_media(&mut self, turns: &mut Turns, since: Instant) {
         if !self.queued {
             self.queued = true;
-            turns.push(self.slot, self.viewer.catches_up());
+            let slot = self.slot;
+            turns.push(self.queue, Waiting { slot, since }, self.catches_up());
         }
+    }
+
+    /// Whether it is given what there was before it came, which is not yet live.
+    fn catches_up(&self) -> bool {
+        self.begins && self.viewer.catches_up()
     }
 }
 
@@ -108,10 +120,11 @@ impl Engine {
         self.demux.register(viewer.ufrag(), id);
         let room = self.room_entry(join.room);
         let cursor = room.room.join(Rendition::default());
-        let publisher = room.publisher;
+        let (publisher, queue) = (room.publisher, room.queue);
         let slot = self.viewers.insert(id, |slot| ViewerState {
             id,
             slot,
+            queue,
             viewer,
             room: join.room,
             cursor,
@@ -122,10 +135,11 @@ impl Engine {
             queued: false,
             session_due: false,
             begun: false,
+            begins: true,
         });
         self.room_entry(join.room).viewers.insert(id, slot);
         if let Some(state) = self.viewers.at_mut(slot) {
-            state.mark(&mut self.turns);
+            state.mark(&mut self.turns, now);
         }
         if let Some(publisher) = publisher {
             self.update_transcoding(publisher);
@@ -138,7 +152,7 @@ impl Engine {
     }
 
     /// Binds a viewer to another rendition.
-    pub(super) fn bind_viewer(&mut self, id: ViewerId, rendition: Rendition) {
+    pub(super) fn bind_viewer(&mut self, id: ViewerId, rendition: Rendition, now: Instant) {
         let Some(state) = self.viewers.get_mut(id) else {
             return;
         };
@@ -146,7 +160,7 @@ impl Engine {
             return;
         };
         room.room.rebind(&mut state.cursor, rendition);
-        state.mark(&mut self.turns);
+        state.mark(&mut self.turns, now);
         if let Some(publisher) = room.publisher {
             self.update_transcoding(publisher);
         }
@@ -172,20 +186,21 @@ impl Engine {
     }
 
     pub(super) fn viewer_answer(&mut self, id: ViewerId, sdp: &str, now: Instant) {
-        self.negotiation_step(id, |viewer| viewer.accept_answer(sdp, now));
+        self.negotiation_step(id, now, |viewer| viewer.accept_answer(sdp, now));
     }
 
     pub(super) fn add_candidate(&mut self, id: ViewerId, candidate: &str, now: Instant) {
-        self.negotiation_step(id, |viewer| viewer.add_candidate(candidate, now));
+        self.negotiation_step(id, now, |viewer| viewer.add_candidate(candidate, now));
     }
 
     /// Runs a step that the viewer may have got wrong: it is told, and its session goes on.
     fn negotiation_step(
         &mut self,
         id: ViewerId,
+        now: Instant,
         step: impl FnOnce(&mut Viewer) -> Result<(), ViewerError>,
     ) {
-        let Some(result) = self.with_viewer(id, step) else {
+        let Some(result) = self.with_viewer(id, now, step) else {
             return;
         };
         if let Err(error) = result {
@@ -217,7 +232,8 @@ impl Engine {
         datagram: &[u8],
         now: Instant,
     ) -> bool {
-        let verified = self.with_viewer(id, |viewer| viewer.verify_stun(from, to, datagram, now));
+        let verify = |viewer: &mut Viewer| viewer.verify_stun(from, to, datagram, now);
+        let verified = self.with_viewer(id, now, verify);
         let bound = verified == Some(true) && self.demux.bind(from, id, now);
         if !bound {
             self.counters.datagrams_dropped_unknown.inc();
@@ -234,21 +250,20 @@ impl Engine {
         datagram: &[u8],
         now: Instant,
     ) {
-        if self
-            .with_viewer(id, |viewer| viewer.handle_datagram(from, to, datagram, now))
-            .is_some()
-        {
+        let take = |viewer: &mut Viewer| viewer.handle_datagram(from, to, datagram, now);
+        if self.with_viewer(id, now, take).is_some() {
             self.drain_viewer(id, now);
         }
     }
 
     pub(super) fn viewer_timeout(&mut self, id: ViewerId, now: Instant) {
-        self.with_viewer(id, |viewer| viewer.handle_timeout(now));
+        self.with_viewer(id, now, |viewer| viewer.handle_timeout(now));
     }
 
     /// Takes a viewer's outputs if it may have some, and sends it the frames it has not got yet, as
     /// far as pacing and the batch allow.
-    pub(super) fn serve_viewer(&mut self, slot: Slot, now: Instant) {
+    pub(super) fn serve_viewer(&mut self, turn: Waiting, now: Instant) {
+        let slot = turn.slot;
         let Some(state) = self.viewers.at_mut(slot) else {
             return;
         };
@@ -257,20 +272,23 @@ impl Engine {
         if state.session_due && !self.drain_viewer(id, now) {
             return;
         }
-        if guarded(|| self.send_frames(slot, now)).is_none() {
+        if guarded(|| self.send_frames(turn, now)).is_none() {
             self.drop_viewer_for_bug(id);
             return;
         }
         if let Some(state) = self.viewers.at_mut(slot) {
             count_sent(&self.counters, state);
             if state.session_due {
-                state.mark_media(&mut self.turns);
+                state.mark_media(&mut self.turns, now);
             }
         }
     }
 
-    fn send_frames(&mut self, slot: Slot, now: Instant) {
-        let Some(state) = self.viewers.at_mut(slot) else {
+    fn send_frames(&mut self, turn: Waiting, now: Instant) {
+        let clock = self.clock.map_or(now, |clock| clock.max(now));
+        let waited = clock.saturating_duration_since(turn.since);
+        let busy = self.turns.busy_for(clock);
+        let Some(state) = self.viewers.at_mut(turn.slot) else {
             return;
         };
         let Some(room) = self.rooms.get(&state.room) else {
@@ -286,18 +304,31 @@ impl Engine {
             state.cursor.advance(&delivery.frame);
         }
         let live_edge = room.room.live_edge(&state.cursor);
+        let haste = match state.catches_up() {
+            // What it gets is old for another reason.
+            true => Haste::None,
+            false => haste(waited, busy),
+        };
+        if haste == Haste::ToKeyframe {
+            tell_overload(&mut self.overload_told, waited, self.core, now);
+        }
         loop {
             if self.batch.is_full() {
-                state.mark_media(&mut self.turns);
+                state.mark_media(&mut self.turns, turn.since);
                 return;
             }
             let frame = match state.pending.take() {
                 Some(frame) => frame,
                 None => {
+                    if haste != Haste::None {
+                        let left_out = room.room.hurry(&mut state.cursor, haste);
+                        self.counters.frames_skipped.add(left_out);
+                    }
                     let Some(delivery) = room.room.next(&state.cursor, TrackKind::Video) else {
                         return;
                     };
                     if let Some(newest) = &delivery.burst_to {
+                        state.begins = state.cursor.begins();
                         state.viewer.begin_burst(&delivery.frame, newest);
                     }
                     self.counters.frames_skipped.add(delivery.skipped);
@@ -351,7 +382,7 @@ impl Engine {
                 if let Some(room) = self.rooms.get(&state.room) {
                     room.room.rejoin(&mut state.cursor);
                 }
-                state.mark(&mut self.turns);
+                state.mark(&mut self.turns, now);
                 let plays_video = state.viewer.plays(TrackKind::Video);
                 self.control(ControlMsg::ViewerConnected { viewer: id });
                 if !plays_video {
@@ -368,13 +399,13 @@ impl Engine {
                 if let Some(room) = self.rooms.get(&state.room) {
                     room.room.rejoin(&mut state.cursor);
                 }
-                state.mark(&mut self.turns);
+                state.mark(&mut self.turns, now);
             }
             ViewerEvent::KeyframeWanted => {
                 // It goes on at the newest cached one, at once; a transcoder makes a new one.
                 state.cursor.await_key();
                 state.pending = None;
-                state.mark(&mut self.turns);
+                state.mark(&mut self.turns, now);
                 let room = state.room;
                 self.keyframe_wanted(room, now);
             }
@@ -415,14 +446,19 @@ impl Engine {
         }
     }
 
-    fn with_viewer<R>(&mut self, id: ViewerId, step: impl FnOnce(&mut Viewer) -> R) -> Option<R> {
+    fn with_viewer<R>(
+        &mut self,
+        id: ViewerId,
+        now: Instant,
+        step: impl FnOnce(&mut Viewer) -> R,
+    ) -> Option<R> {
         let state = self.viewers.get_mut(id)?;
         let Some(result) = guarded(|| step(&mut state.viewer)) else {
             self.drop_viewer_for_bug(id);
             return None;
         };
         if let Some(state) = self.viewers.get_mut(id) {
-            state.mark(&mut self.turns);
+            state.mark(&mut self.turns, now);
         }
         Some(result)
     }
@@ -438,6 +474,7 @@ impl Engine {
             return;
         };
         set_live(&self.counters, &mut state, false);
+        count_sent(&self.counters, &mut state);
         self.demux.remove(id);
         self.deadlines.remove(Timer::Viewer(id));
         if let Some(room) = self.rooms.get_mut(&state.room) {
@@ -448,6 +485,28 @@ impl Engine {
         }
         self.free_room_if_unused(state.room);
         self.control(ControlMsg::ViewerLeft { viewer: id, reason });
+    }
+}
+
+/// What a viewer that waited so long for its turn is to do without, on a core that has been busy for so
+/// long.
+fn haste(waited: Duration, busy: Duration) -> Haste {
+    match (waited > PICTURE_LATE_AFTER, busy > OVERLOADED_AFTER) {
+        (false, _) => Haste::None,
+        (true, false) => Haste::Spared,
+        (true, true) => Haste::ToKeyframe,
+    }
+}
+
+/// Says in the log that a core, or the network behind it, has too much to do; now and then.
+fn tell_overload(told: &mut Option<Instant>, waited: Duration, core: CoreId, now: Instant) {
+    let age = told.map(|told| now.saturating_duration_since(told));
+    if age.is_none_or(|age| age >= OVERLOAD_WARNING_INTERVAL) {
+        *told = Some(now);
+        log::warn!(
+            "overloaded: viewers wait {} ms for their turn, and some go without pictures up to the              next keyframe; fewer viewers or more cores help core={core}",
+            waited.as_millis()
+        );
     }
 }
 

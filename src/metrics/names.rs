@@ -96,15 +96,15 @@ metrics! {
 
     // -- a core: out --
     RTP_PACKETS = Counter "rtmpeer_rtp_packets_total":
-        "RTP packets sent to viewers, resent ones included.";
+        "RTP packets sent to viewers, without those sent again.";
     RTP_BYTES = Counter "rtmpeer_rtp_bytes_total":
-        "Bytes of RTP sent to viewers, headers and authentication tags included.";
+        "Payload bytes of the RTP packets sent to viewers, without those sent again.";
     RESENDS = Counter "rtmpeer_rtp_resent_packets_total":
         "RTP packets sent again on a viewer's request.";
     RESEND_MISSES = Counter "rtmpeer_rtp_resend_misses_total":
         "Packets that viewers asked for again too late.";
     NACKS = Counter "rtmpeer_nacks_total":
-        "NACK messages from viewers.";
+        "Packets that viewers asked for again (NACK).";
     PLIS = Counter "rtmpeer_plis_total":
         "PLI and FIR messages from viewers.";
     MEDIA_SUPPRESSED = Counter "rtmpeer_foreign_media_datagrams_total":
@@ -112,7 +112,7 @@ metrics! {
     FRAMES_SKIPPED = Counter "rtmpeer_frames_skipped_total":
         "Frames that a viewer was not sent because it was too far behind.";
     LATENCY = Histogram "rtmpeer_ingest_to_send_seconds":
-        "Time from a frame's last byte received to its first send to viewers.";
+        "Time from a live picture's last byte received until it was sent, of the oldest in each batch.";
 
     // -- a core: datagrams --
     DATAGRAMS_IN = Counter "rtmpeer_datagrams_received_total":

@@ -36,6 +36,19 @@ pub struct Cursor {
     audio: Option<u64>,
     /// Rendition of the last frame taken, if one was.
     taken: Option<Rendition>,
+    /// Whether it goes on at the first keyframe that is not before its next frame.
+    skipping: bool,
+}
+
+/// What a subscriber to whom everything comes late is to do without, so that the newest comes sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// Nothing.
+    None,
+    /// What it can be spared: frames before a newer keyframe, and those that no other refers to.
+    Spared,
+    /// All up to the next keyframe, whether that is there or not.
+    ToKeyframe,
 }
 
 /// A rendition that a cursor is to be bound to at its first keyframe after number `after`.
@@ -220,12 +233,57 @@ impl Room {
             }
         };
         let entry = self.entry(rendition);
-        let mut delivery = next_of(self.made(rendition), entry, next)?;
+        let ring = self.made(rendition);
+        let mut delivery = match next.filter(|_| cursor.skipping) {
+            Some(next) => {
+                let frame = ring.get(entry.filter(|&key| key >= next)?)?;
+                Delivery {
+                    frame: Arc::clone(frame),
+                    burst_to: None,
+                    skipped: skipped(Some(next), frame),
+                }
+            }
+            None => next_of(ring, entry, next)?,
+        };
         if cursor.taken.is_some_and(|taken| taken != rendition) {
             let itself = || Some(Arc::clone(&delivery.frame));
             delivery.burst_to = delivery.burst_to.take().or_else(itself);
         }
         Some(delivery)
+    }
+
+    /// Makes a cursor leave out video that waits for it; how many frames it leaves out at once. What is
+    /// left of it can be decoded. A keyframe is left out for a newer one only; nothing is for a cursor that
+    /// is to begin anew.
+    pub fn hurry(&self, cursor: &mut Cursor, haste: Haste) -> u64 {
+        let on_its_way = cursor.moving.is_some() || cursor.skipping || haste == Haste::None;
+        let next = cursor.video.filter(|&it| self.is_in(cursor, it));
+        let (false, Some(next)) = (on_its_way, next) else {
+            return 0;
+        };
+        let rendition = self.resolve(cursor.rendition);
+        let ring = self.made(rendition);
+        let Some(frame) = ring.get(next) else {
+            return 0;
+        };
+        if let Some(key) = self.entry(rendition).filter(|&key| key > next) {
+            cursor.video = Some(key);
+            return key.saturating_sub(next);
+        }
+        if frame.key {
+            return 0;
+        }
+        if haste == Haste::ToKeyframe {
+            // Counted when the keyframe is there.
+            cursor.skipping = true;
+            return 0;
+        }
+        let mut first_needed = next;
+        while ring.get(first_needed).is_some_and(|frame| frame.disposable) {
+            first_needed = first_needed.saturating_add(1);
+        }
+        cursor.video = Some(first_needed);
+        first_needed.saturating_sub(next)
     }
 
     fn next_audio(&self, next: Option<u64>) -> Option<Delivery> {
@@ -382,12 +440,19 @@ impl Cursor {
         self.moving.map_or(self.rendition, |it| it.to)
     }
 
+    /// Whether its next picture is one to begin with, whatever it has got before.
+    #[must_use]
+    pub fn begins(&self) -> bool {
+        self.video.is_none()
+    }
+
     /// Marks a frame as taken.
     pub fn advance(&mut self, frame: &FrameSet) {
         let next = frame.number.checked_add(1);
         match frame.track {
             TrackKind::Video => {
                 self.video = next;
+                self.skipping = false;
                 self.taken = Some(frame.rendition);
                 if let Some(moving) = self.moving.filter(|it| it.is_at(frame)) {
                     self.rendition = moving.to;
@@ -401,6 +466,7 @@ impl Cursor {
     /// Makes the video wait for the next entry point: something was lost on the way.
     pub fn await_key(&mut self) {
         self.video = None;
+        self.skipping = false;
     }
 }
 

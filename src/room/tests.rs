@@ -367,3 +367,114 @@ fn unsafe_frame_that_does_not_fit_says_all_the_same_that_the_source_is_unsafe() 
     assert!(room.push(video(MADE, true, true)));
     assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [MADE]);
 }
+
+/// Frames of which each third is a reference for nobody.
+fn with_spares(room: &mut Room, numbers: std::ops::Range<u64>, key: u64) {
+    for number in numbers {
+        let frame = frame(TrackKind::Video, number, number == key);
+        let head = FrameSetHead {
+            track: frame.track,
+            rendition: frame.rendition,
+            safe: frame.safe,
+            epoch: frame.epoch,
+            number,
+            first_sequence: number,
+            key: frame.key,
+            disposable: number % 3 == 2,
+            pts: frame.pts,
+            received: frame.received,
+        };
+        assert!(room.push(Arc::new(FrameSet::new(head, vec![1], vec![1]).unwrap())));
+    }
+}
+
+/// What a hurried cursor gets, and how many frames it was said to leave out.
+fn hurried(room: &Room, cursor: &mut Cursor, haste: Haste) -> (Vec<u64>, u64) {
+    let (mut numbers, mut left_out) = (Vec::new(), 0);
+    loop {
+        left_out += room.hurry(cursor, haste);
+        let Some(delivery) = room.next(cursor, TrackKind::Video) else {
+            return (numbers, left_out);
+        };
+        assert!(delivery.burst_to.is_none() || numbers.is_empty());
+        left_out += delivery.skipped;
+        cursor.advance(&delivery.frame);
+        numbers.push(delivery.frame.number);
+    }
+}
+
+#[test]
+fn hurried_viewer_is_spared_what_no_other_picture_needs() {
+    let mut room = Room::default();
+    with_spares(&mut room, 0..1, 0);
+    let mut cursor = room.join(Rendition::Safe);
+    drain(&room, &mut cursor, TrackKind::Video);
+    with_spares(&mut room, 1..10, 0);
+    let (got, left_out) = hurried(&room, &mut cursor, Haste::Spared);
+    assert_eq!((got, left_out), (vec![1, 3, 4, 6, 7, 9], 3));
+}
+
+#[test]
+fn hurried_viewer_goes_on_at_a_newer_keyframe_however_near_without_a_burst() {
+    for haste in [Haste::Spared, Haste::ToKeyframe] {
+        let mut room = Room::default();
+        with_spares(&mut room, 0..1, 0);
+        let mut cursor = room.join(Rendition::Safe);
+        drain(&room, &mut cursor, TrackKind::Video);
+        with_spares(&mut room, 1..5, 3);
+        assert_eq!(room.hurry(&mut cursor, haste), 2);
+        let next = room.next(&cursor, TrackKind::Video).unwrap();
+        assert_eq!((next.frame.number, next.burst_to.is_none()), (3, true));
+        assert_eq!(room.hurry(&mut cursor, haste), 0, "the keyframe stays");
+    }
+}
+
+#[test]
+fn late_viewer_gets_nothing_until_a_keyframe_that_it_has_not_had() {
+    let mut room = Room::default();
+    with_spares(&mut room, 0..3, 0);
+    let mut cursor = room.join(Rendition::Safe);
+    drain(&room, &mut cursor, TrackKind::Video);
+    with_spares(&mut room, 3..6, 0);
+    let (got, left_out) = hurried(&room, &mut cursor, Haste::ToKeyframe);
+    assert_eq!((got, left_out), (vec![], 0), "not even the keyframe again");
+    with_spares(&mut room, 6..8, 0);
+    assert!(drain(&room, &mut cursor, TrackKind::Video).is_empty());
+    with_spares(&mut room, 8..10, 8);
+    let next = room.next(&cursor, TrackKind::Video).unwrap();
+    assert_eq!((next.frame.number, next.skipped), (8, 5));
+    assert!(next.burst_to.is_none(), "it goes on, it does not begin");
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [8, 9]);
+}
+
+#[test]
+fn late_viewer_that_asks_for_a_keyframe_gets_the_one_there_is_and_a_new_publish_at_once() {
+    let mut room = Room::default();
+    with_spares(&mut room, 0..3, 0);
+    let mut cursor = room.join(Rendition::Safe);
+    drain(&room, &mut cursor, TrackKind::Video);
+    with_spares(&mut room, 3..6, 0);
+    room.hurry(&mut cursor, Haste::ToKeyframe);
+    let mut asking = cursor;
+    asking.await_key();
+    assert_eq!(
+        drain(&room, &mut asking, TrackKind::Video),
+        [0, 1, 2, 3, 4, 5]
+    );
+    let next = 7 << 32;
+    room.begin(Epoch(7));
+    room.push(frame(TrackKind::Video, next, true));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [next]);
+}
+
+#[test]
+fn who_waits_for_the_first_keyframe_or_moves_to_another_rendition_is_not_hurried() {
+    let mut room = Room::default();
+    with_spares(&mut room, 0..6, 0);
+    let mut cursor = room.join(Rendition::Safe);
+    assert_eq!(room.hurry(&mut cursor, Haste::ToKeyframe), 0);
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video).len(), 6);
+    assert_eq!(room.hurry(&mut cursor, Haste::ToKeyframe), 0);
+    with_spares(&mut room, 6..8, 0);
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [6, 7]);
+}

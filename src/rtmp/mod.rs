@@ -544,4 +544,4 @@ fn handshake_error(error: &HandshakeError, first: u8) -> RtmpError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! One core's poll loop: publishers' sockets, the UDP socket, the mailboxes, and the engine.
 //!
-//! A turn: wait → read the clock once → mail → sockets → due timers → drain outputs → handshakes.
-//! Each step has a budget, so no source starves another.
+//! A turn: wait → read the clock once → mail → sockets → due timers → drain outputs → joins and
+//! handshakes. Each step has a budget, so no source starves another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,13 +16,15 @@ use super::handshakes::Handshakes;
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tcp_conn::{ReadOutcome, TcpConn};
 use super::tls::TlsTerms;
-use super::udp_socket::UdpSocket;
+use super::udp_socket::{SendPlace, UdpSocket};
 use super::video_loop::VideoMail;
 use super::watchdog::Heartbeat;
 use super::{clock, control_loop::ControlMail};
 use crate::engine::{Engine, EngineOutput};
 use crate::ids::{CoreId, PublisherId};
-use crate::limits::{MESSAGES_PER_TURN, RTMP_READ_BYTES_PER_TURN, TURN_MAX};
+use crate::limits::{
+    MESSAGES_PER_TURN, RTMP_READ_BYTES_PER_TURN, RTMP_READ_BYTES_PER_TURN_IN_ALL, TURN_MAX,
+};
 use crate::messages::{CoreMsg, MediaMsg, TranscodeMsg, TranscodeReply, VideoMsg, VideoReply};
 use crate::metrics::CoreCounters;
 
@@ -36,8 +38,9 @@ const EVENTS_PER_TURN: usize = 1_024;
 /// One read from a publisher's socket, in bytes.
 const READ_BYTES: usize = 64 * 1_024;
 
-/// How long a batch waits for the kernel's send buffer; then its rest is dropped. Meanwhile no frame
-/// is taken from a room: viewers left behind go on at a keyframe, none gets half a picture.
+/// How long a batch waits for the kernel's send buffer; then its rest is dropped, as a network drops
+/// it, and asked for again by those who miss it. Meanwhile no frame is taken from a room, and viewers
+/// who waited too long are left out pictures by the engine.
 const BLOCKED_MAX: Duration = Duration::from_millis(200);
 /// How long until a full send buffer is tried again, should the kernel not tell.
 const BLOCKED_RETRY: Duration = Duration::from_millis(2);
@@ -106,6 +109,8 @@ pub struct CoreLoop {
     connections: BTreeMap<PublisherId, TcpConn>,
     /// Publishers whose sockets may hold more than their turn's budget.
     readable: BTreeSet<PublisherId>,
+    /// Which of them is read first: the one for which the last turn's budget did not last.
+    read_first: PublisherId,
     /// Publishers that are not read because they are ahead of the clock: what they send on waits
     /// in their hands.
     held: BTreeSet<PublisherId>,
@@ -113,9 +118,8 @@ pub struct CoreLoop {
     mail_waits: bool,
     handshakes: Handshakes,
     buffer: Vec<u8>,
-    /// The kernel takes no more datagrams: since when, and how many trains of the engine's batch
-    /// it has.
-    blocked: Option<(Instant, usize)>,
+    /// The kernel takes no more datagrams: since when, and how far it has taken the engine's batch.
+    blocked: Option<(Instant, SendPlace)>,
     /// Whether the poll tells when the socket takes more.
     watches_writable: bool,
     /// Cores and control that were sent something in this turn.
@@ -142,6 +146,7 @@ impl CoreLoop {
             io: config,
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
+            read_first: PublisherId(0),
             held: BTreeSet::new(),
             socket_readable: true,
             mail_waits: true,
@@ -172,7 +177,8 @@ impl CoreLoop {
             for event in &events {
                 self.note(event.token(), event.is_readable(), now);
             }
-            self.handshakes.begin_turn(media_took);
+            let is_behind = self.io.engine.is_behind();
+            self.handshakes.begin_turn(media_took, is_behind);
             if !self.take_mail(now) {
                 return;
             }
@@ -231,18 +237,25 @@ impl CoreLoop {
             let Some(message) = self.io.media.take() else {
                 break;
             };
-            self.io.engine.handle_media(message);
+            self.io.engine.handle_media(message, now);
         }
         for _ in 0..MESSAGES_PER_TURN {
-            if !self.handshakes.takes_mail() {
+            if !self.handshakes.has_room() {
                 break;
             }
             let Some(mail) = self.io.mailbox.take() else {
                 break;
             };
-            self.handshakes.count(&mail);
             match mail {
-                CoreMail::Message(message) => self.io.engine.handle_message(message, now),
+                CoreMail::Message(CoreMsg::Datagram { from, to, data }) => {
+                    let engine = &mut self.io.engine;
+                    self.handshakes.take_datagram(engine, from, to, &data, now);
+                }
+                CoreMail::Message(message) => {
+                    if let Some(message) = self.handshakes.keep_message(message) {
+                        self.io.engine.handle_message(message, now);
+                    }
+                }
                 CoreMail::Accepted {
                     publisher,
                     stream,
@@ -285,19 +298,27 @@ impl CoreLoop {
 
     fn read_sockets(&mut self, now: Instant) {
         if self.socket_readable {
-            let (socket, engine) = (&mut self.io.socket, &mut self.io.engine);
-            let handshakes = &mut self.handshakes;
+            let (socket, counters) = (&mut self.io.socket, &self.io.counters);
+            let (engine, handshakes) = (&mut self.io.engine, &mut self.handshakes);
             self.socket_readable = socket.receive(|from, to, bytes| {
-                if !handshakes.keep(from, to, bytes) {
-                    engine.handle_datagram(from, to, bytes, now);
-                }
+                counters.datagrams_in.inc();
+                handshakes.take_datagram(engine, from, to, bytes, now);
             });
         }
-        for publisher in std::mem::take(&mut self.readable) {
-            if self.io.engine.is_held(publisher) {
+        let mut left = RTMP_READ_BYTES_PER_TURN_IN_ALL;
+        let mut before = std::mem::take(&mut self.readable);
+        let from_first = before.split_off(&self.read_first);
+        for publisher in from_first.into_iter().chain(before) {
+            if left == 0 {
+                self.readable.insert(publisher);
+            } else if self.io.engine.is_held(publisher) {
                 self.held.insert(publisher);
             } else {
-                self.read_publisher(publisher, now);
+                let budget = left.min(RTMP_READ_BYTES_PER_TURN);
+                left = left.saturating_sub(self.read_publisher(publisher, budget, now));
+                if left == 0 {
+                    self.read_first = PublisherId(publisher.0.saturating_add(1));
+                }
             }
         }
     }
@@ -314,18 +335,23 @@ impl CoreLoop {
         }
     }
 
-    /// Does this turn's share of the DTLS that waits.
+    /// Does this turn's share of the joins and of the DTLS that wait.
     fn shake_hands(&mut self, now: Instant) {
+        while let Some(message) = self.handshakes.next_message() {
+            self.io.engine.handle_message(message, now);
+        }
         while let Some((from, to, datagram)) = self.handshakes.next() {
             self.io.engine.handle_datagram(from, to, &datagram, now);
         }
     }
 
-    fn read_publisher(&mut self, publisher: PublisherId, now: Instant) {
-        let mut left = RTMP_READ_BYTES_PER_TURN;
+    /// Reads what a publisher sent, up to `budget` bytes; how many those were.
+    fn read_publisher(&mut self, publisher: PublisherId, budget: usize, now: Instant) -> usize {
+        let mut left = budget;
         loop {
+            let taken = budget.saturating_sub(left);
             let Some(connection) = self.connections.get_mut(&publisher) else {
-                return;
+                return taken;
             };
             match connection.read(&mut self.buffer) {
                 ReadOutcome::Bytes(count) => {
@@ -334,19 +360,19 @@ impl CoreLoop {
                     left = left.saturating_sub(count);
                     if left == 0 {
                         self.readable.insert(publisher);
-                        return;
+                        return budget;
                     }
                 }
-                ReadOutcome::Empty => return,
+                ReadOutcome::Empty => return taken,
                 ReadOutcome::Closed => {
                     self.io
                         .engine
                         .handle_publisher_closed(publisher, false, now);
-                    return;
+                    return taken;
                 }
                 ReadOutcome::Broken => {
                     self.io.engine.handle_publisher_closed(publisher, true, now);
-                    return;
+                    return taken;
                 }
             }
         }
@@ -398,14 +424,15 @@ impl CoreLoop {
 
     /// Sends the engine's batch, or its rest. `false`: the kernel takes no more for now.
     fn send_batch(&mut self, now: Instant) -> bool {
-        let (since, first) = self.blocked.take().unwrap_or((now, 0));
-        let outcome = self.io.socket.send(self.io.engine.batch(), first);
+        let (since, place) = self.blocked.take().unwrap_or((now, SendPlace::default()));
+        let outcome = self.io.socket.send(self.io.engine.batch(), place);
         self.io.counters.send_errors.add(outcome.failed);
-        let left = self.io.engine.batch().len().saturating_sub(outcome.trains);
+        let trains = self.io.engine.batch().len();
+        let left = trains.saturating_sub(outcome.place.train);
         if left > 0 {
             if now.saturating_duration_since(since) < BLOCKED_MAX {
                 self.watch_writable(true);
-                self.blocked = Some((since, outcome.trains));
+                self.blocked = Some((since, outcome.place));
                 return false;
             }
             self.io.counters.send_blocked.add_len(left);

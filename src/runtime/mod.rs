@@ -36,7 +36,7 @@ pub use tls::{TlsProtocol, TlsTerms};
 pub use tls_files::{TlsFiles, TlsFilesError, TlsKeeper};
 pub use tls_make::{MadeCertificate, NewCertificate, NewCertificateError, make_certificate};
 pub use transcode_loop::TranscodeLoop;
-pub use udp_socket::{UdpSocket, bind_udp_group};
+pub use udp_socket::{SendOutcome, SendPlace, UdpSocket, bind_udp_group};
 pub use video_loop::{VideoLoop, VideoLoopConfig, VideoMail};
 pub use watchdog::{Heartbeat, Watchdog};
 pub use webhook_loop::WebhookLoop;

@@ -198,3 +198,20 @@ fn name_of(to: SocketAddr, is_ipv6: bool) -> SockAddr {
         SocketAddr::V4(_) | SocketAddr::V6(_) => to.into(),
     }
 }
+
+/// Has a socket send without checksums, or with: without them the kernel takes no trains.
+#[cfg(test)]
+pub(super) fn refuse_trains(socket: BorrowedFd<'_>, refuses: bool) {
+    let value = i32::from(refuses);
+    // SAFETY: the pointer is to an int of this function's, of the length that is told.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            std::ptr::from_ref(&value).cast(),
+            u32::try_from(size_of::<i32>()).unwrap(),
+        )
+    };
+    assert_eq!(result, 0);
+}

@@ -24,12 +24,27 @@ const RECEIVE_SLOT_BYTES: usize = 64 * 1_024;
 /// Receive calls in one turn, so that a flood starves nobody.
 const RECEIVE_CALLS_PER_TURN: usize = 16;
 
+/// Trains in a row that are refused before none is tried for a while: one viewer's way, a tunnel say,
+/// may take none, and the others' do.
+const REFUSALS_MAX: u32 = 16;
+/// Trains that leave datagram by datagram after so many refusals, until one is tried again.
+const UNTRIED_TRAINS: u32 = 4_096;
+
+/// How far a batch has been sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendPlace {
+    /// Trains that are done with, sent or failed.
+    pub train: usize,
+    /// Datagrams of the next one that were sent.
+    pub datagram: usize,
+}
+
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SendOutcome {
-    /// Trains of the batch that are done with, sent or failed. Fewer than the batch has: the
-    /// kernel's buffer is full; go on with the rest once the socket is writable.
-    pub trains: usize,
+    /// How far it was sent. If not to its end, the kernel's buffer is full: go on there once the
+    /// socket is writable.
+    pub place: SendPlace,
     /// Datagrams the kernel took.
     pub sent: u64,
     /// Datagrams dropped because the kernel would not send them (an unreachable address).
@@ -44,8 +59,12 @@ pub struct UdpSocket {
     local: SocketAddr,
     buffer: Vec<u8>,
     messages: MessageBatch,
-    /// A device takes no trains.
-    trains_refused: bool,
+    /// Trains that were refused since one was taken.
+    refusals: u32,
+    /// Trains to send datagram by datagram before one is tried again.
+    untried: u32,
+    /// Whether it was said that trains are refused.
+    refusals_told: bool,
 }
 
 /// Binds `count` sockets to one address and port, for one core each. With port 0 the first is
@@ -85,7 +104,9 @@ impl UdpSocket {
             local,
             buffer: vec![0; slots * RECEIVE_SLOT_BYTES],
             messages: MessageBatch::new(),
-            trains_refused: false,
+            refusals: 0,
+            untried: 0,
+            refusals_told: false,
         })
     }
 
@@ -106,9 +127,6 @@ impl UdpSocket {
     /// Segments the kernel takes in one train; 1 without GSO.
     #[must_use]
     pub fn segments_max(&self) -> usize {
-        if self.trains_refused {
-            return 1;
-        }
         self.state.max_gso_segments()
     }
 
@@ -168,15 +186,16 @@ impl UdpSocket {
         true
     }
 
-    /// Sends a batch from its train number `first` on, as far as the kernel takes it.
-    pub fn send(&mut self, batch: &SendBatch, first: usize) -> SendOutcome {
+    /// Sends a batch from `place` on, as far as the kernel takes it.
+    pub fn send(&mut self, batch: &SendBatch, place: SendPlace) -> SendOutcome {
         let mut outcome = SendOutcome {
-            trains: first,
+            place,
             ..SendOutcome::default()
         };
-        while outcome.trains < batch.len() {
-            let trains = batch.trains().skip(outcome.trains);
-            let going_on = if self.segments_max() > 1 {
+        while outcome.place.train < batch.len() {
+            let trains = batch.trains().skip(outcome.place.train);
+            let whole = outcome.place.datagram == 0 && self.untried == 0;
+            let going_on = if whole && self.segments_max() > 1 {
                 self.send_trains(trains, &mut outcome)
             } else {
                 self.send_singles(trains, &mut outcome)
@@ -191,37 +210,52 @@ impl UdpSocket {
     /// One call with a train in each message. `false`: the kernel's buffer is full.
     fn send_trains<'a>(
         &mut self,
-        mut trains: impl Iterator<Item = (&'a Train, &'a [u8])> + Clone,
+        trains: impl Iterator<Item = (&'a Train, &'a [u8])> + Clone,
         outcome: &mut SendOutcome,
     ) -> bool {
+        let Some((first, _)) = trains.clone().next() else {
+            return false;
+        };
         match self
             .messages
             .send(self.socket.as_fd(), self.local.is_ipv6(), trains.clone())
         {
             Sent::Messages(count) => {
                 for (train, _) in trains.take(count) {
-                    outcome.trains += 1;
+                    outcome.place.train += 1;
                     outcome.sent += train.segments() as u64;
+                    if train.segments() > 1 {
+                        self.refusals = 0;
+                    }
                 }
                 true
             }
             Sent::Full => false,
             Sent::Failed(libc::EINTR) => true,
+            // The way to this viewer takes no trains (udp(7)), or no way does.
+            Sent::Failed(libc::EIO | libc::EINVAL) if first.segments() > 1 => {
+                self.note_refusal();
+                self.send_singles(trains, outcome)
+            }
             Sent::Failed(number) => {
-                let Some((train, _)) = trains.next() else {
-                    return false;
-                };
-                // A device, or a virtual machine's, that refuses trains: there are none from now on.
-                if train.segments() > 1 && matches!(number, libc::EIO | libc::EINVAL) {
-                    log::warn!(
-                        "the network device takes no trains of datagrams (UDP GSO): each is sent by itself"
-                    );
-                    self.trains_refused = true;
-                    return true;
-                }
-                outcome.give_up(train, number);
+                outcome.give_up(first, number);
                 true
             }
+        }
+    }
+
+    fn note_refusal(&mut self) {
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals < REFUSALS_MAX {
+            return;
+        }
+        self.refusals = 0;
+        self.untried = UNTRIED_TRAINS;
+        if !std::mem::replace(&mut self.refusals_told, true) {
+            log::warn!(
+                "the network device takes no trains of datagrams (UDP GSO): each is sent by itself, \
+                 which costs more CPU time"
+            );
         }
     }
 
@@ -236,11 +270,13 @@ impl UdpSocket {
         };
         let is_ipv6 = self.local.is_ipv6();
         let mut singles = bytes.chunks(train.segment_bytes.max(1));
+        singles.by_ref().take(outcome.place.datagram).for_each(drop);
         while singles.len() > 0 {
             let messages = singles.clone().map(|single| (train, single));
             match self.messages.send(self.socket.as_fd(), is_ipv6, messages) {
                 Sent::Messages(count) => {
                     outcome.sent += count as u64;
+                    outcome.place.datagram += count;
                     singles.by_ref().take(count).for_each(drop);
                 }
                 Sent::Full => return false,
@@ -251,22 +287,30 @@ impl UdpSocket {
                 }
             }
         }
-        outcome.trains += 1;
+        self.untried = self.untried.saturating_sub(1);
+        outcome.end_train();
         true
     }
 }
 
 impl SendOutcome {
+    fn end_train(&mut self) {
+        self.place.train += 1;
+        self.place.datagram = 0;
+    }
+
     fn give_up(&mut self, train: &Train, number: i32) {
         let error = io::Error::from_raw_os_error(number);
         log::trace!("datagrams dropped: {error} to={}", train.to);
-        self.failed += train.segments() as u64;
-        self.trains += 1;
+        let left = train.segments().saturating_sub(self.place.datagram);
+        self.failed += left as u64;
+        self.end_train();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::udp_send::refuse_trains;
     use super::*;
     use std::time::Duration;
 
@@ -297,7 +341,7 @@ mod tests {
                 })
                 .unwrap();
         }
-        assert_eq!(sender.send(&batch, 0).sent, 5);
+        assert_eq!(sender.send(&batch, SendPlace::default()).sent, 5);
         let mut buffer = [0; 2_000];
         for (fill, length) in [(1, 100), (2, 100), (3, 100), (4, 40), (5, 900)] {
             let count = receiver.recv(&mut buffer).unwrap();
@@ -324,8 +368,12 @@ mod tests {
                 })
                 .unwrap();
         }
-        let outcome = sender.send(&batch, 1);
-        assert_eq!((outcome.trains, outcome.sent), (3, 2));
+        let second = SendPlace {
+            train: 1,
+            datagram: 0,
+        };
+        let outcome = sender.send(&batch, second);
+        assert_eq!((outcome.place.train, outcome.sent), (3, 2));
         let mut buffer = [0; 2_000];
         receiver.recv(&mut buffer).unwrap();
         assert_eq!(buffer[0], 2, "the first was sent already");
@@ -341,7 +389,12 @@ mod tests {
             .unwrap();
         let to = receiver.local_addr().unwrap();
         let from = std::net::IpAddr::from([127, 0, 0, 9]);
-        assert_eq!(sender.send(&three(to, Some(from)), 0).sent, 3);
+        assert_eq!(
+            sender
+                .send(&three(to, Some(from)), SendPlace::default())
+                .sent,
+            3
+        );
         let mut buffer = [0; 2_000];
         for _ in 0..3 {
             let (count, sender) = receiver.recv_from(&mut buffer).unwrap();
@@ -350,19 +403,66 @@ mod tests {
     }
 
     #[test]
-    fn without_trains_datagrams_leave_one_by_one() {
+    fn without_trains_datagrams_leave_one_by_one_and_go_on_where_they_were_left() {
         let mut sender = bind_udp_group(loopback(), 1).unwrap().remove(0);
-        sender.trains_refused = true;
+        sender.untried = 10;
         let receiver = std::net::UdpSocket::bind(loopback()).unwrap();
         receiver
             .set_read_timeout(Some(Duration::from_secs(5)))
             .unwrap();
-        let outcome = sender.send(&three(receiver.local_addr().unwrap(), None), 0);
-        assert_eq!((outcome.trains, outcome.sent, outcome.failed), (1, 3, 0));
+        let batch = three(receiver.local_addr().unwrap(), None);
+        let outcome = sender.send(&batch, SendPlace::default());
+        assert_eq!(
+            (outcome.place.train, outcome.sent, outcome.failed),
+            (1, 3, 0)
+        );
         let mut buffer = [0; 2_000];
         for _ in 0..3 {
             assert_eq!(receiver.recv(&mut buffer).unwrap(), 100);
         }
+        let second = SendPlace {
+            train: 0,
+            datagram: 1,
+        };
+        let outcome = sender.send(&batch, second);
+        assert_eq!((outcome.place.train, outcome.sent), (1, 2));
+        assert_eq!(sender.untried, 8);
+    }
+
+    #[test]
+    fn way_that_refuses_trains_costs_the_others_nothing() {
+        let mut sender = bind_udp_group(loopback(), 1).unwrap().remove(0);
+        if sender.segments_max() == 1 {
+            return;
+        }
+        let receiver = std::net::UdpSocket::bind(loopback()).unwrap();
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let batch = three(receiver.local_addr().unwrap(), None);
+        let mut buffer = [0; 2_000];
+        let mut send = |sender: &mut UdpSocket, refuses: bool| {
+            // The kernel refuses trains without checksums.
+            refuse_trains(sender.socket.as_fd(), refuses);
+            let outcome = sender.send(&batch, SendPlace::default());
+            assert_eq!((outcome.sent, outcome.failed), (3, 0));
+            for _ in 0..3 {
+                assert_eq!(receiver.recv(&mut buffer).unwrap(), 100);
+            }
+        };
+        for _ in 0..3 * REFUSALS_MAX {
+            send(&mut sender, true);
+            send(&mut sender, false);
+            assert_eq!(sender.untried, 0, "trains are tried again at once");
+        }
+        for _ in 0..REFUSALS_MAX {
+            send(&mut sender, true);
+        }
+        assert_eq!(sender.untried, UNTRIED_TRAINS - 1, "the device takes none");
+        for _ in 0..UNTRIED_TRAINS {
+            sender.send(&batch, SendPlace::default());
+        }
+        assert_eq!(sender.untried, 0, "until one is tried again");
     }
 
     #[test]
@@ -377,8 +477,11 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        let outcome = sender.send(&batch, 0);
-        assert_eq!((outcome.trains, outcome.sent, outcome.failed), (2, 1, 3));
+        let outcome = sender.send(&batch, SendPlace::default());
+        assert_eq!(
+            (outcome.place.train, outcome.sent, outcome.failed),
+            (2, 1, 3)
+        );
     }
 
     fn three(to: SocketAddr, from: Option<std::net::IpAddr>) -> SendBatch {

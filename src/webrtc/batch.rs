@@ -37,8 +37,16 @@ impl Train {
         self.segments
     }
 
-    fn takes(&self, to: SocketAddr, from: Option<IpAddr>, datagram_bytes: usize) -> bool {
+    fn takes(
+        &self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        start: usize,
+        datagram_bytes: usize,
+    ) -> bool {
         self.open
+            // Else a datagram that was never finished lies between.
+            && self.range.end == start
             && self.to == to
             && self.from == from
             && datagram_bytes <= self.segment_bytes
@@ -125,7 +133,7 @@ impl SendBatch {
         let end = self.bytes.len();
         self.datagrams = self.datagrams.saturating_add(1);
         match self.trains.last_mut() {
-            Some(train) if train.takes(to, from, datagram_bytes) => {
+            Some(train) if train.takes(to, from, start, datagram_bytes) => {
                 train.range.end = end;
                 train.segments = train.segments.saturating_add(1);
                 train.open = datagram_bytes == train.segment_bytes;
@@ -281,6 +289,27 @@ mod tests {
         assert_eq!((batch.bytes_len(), batch.datagrams()), (100, 1));
         push(&mut batch, 1, 100);
         assert_eq!(shape(&batch), [(1, 100, 200)]);
+    }
+
+    #[test]
+    fn datagram_that_a_panic_left_half_written_is_not_sent() {
+        let mut batch = SendBatch::default();
+        push(&mut batch, 1, 100);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            batch.push::<()>(to(1), None, |out| {
+                out.extend_from_slice(&[9; 40]);
+                panic!("a test's own panic")
+            })
+        }));
+        assert!(panicked.is_err());
+        push(&mut batch, 1, 100);
+        let sent: Vec<u8> = batch
+            .trains()
+            .flat_map(|(_, bytes)| bytes)
+            .copied()
+            .collect();
+        assert_eq!(sent.len(), 200);
+        assert!(!sent.contains(&9));
     }
 
     #[test]

@@ -208,6 +208,12 @@ impl Demux {
         }
     }
 
+    /// Whether an address has proved to be one of a viewer's.
+    #[must_use]
+    pub fn knows(&self, from: SocketAddr) -> bool {
+        self.addresses.contains_key(&from)
+    }
+
     /// Says where a datagram goes.
     pub fn route(&mut self, from: SocketAddr, datagram: &[u8], now: Instant) -> Route {
         if !DATAGRAM_BYTES.contains(&datagram.len()) {

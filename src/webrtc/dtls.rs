@@ -3,7 +3,8 @@
 //!
 //! RFC 5764 (DTLS-SRTP), RFC 6347 (DTLS 1.2). str0m asks its `DtlsProvider` for one session per
 //! viewer and polls the media keys out of it; ours passes everything through and keeps a copy of
-//! the keys. A provider must live for the whole process, so each core leaks one, once.
+//! the keys. A provider must live for the whole process, so each core leaks one, once. Players made
+//! of this crate (the load generator's) use it from the other side.
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,28 +55,28 @@ impl fmt::Debug for Certificate {
 
 /// The keys that a handshake ended with.
 #[derive(Debug)]
-pub(super) struct TappedKeys {
+pub struct TappedKeys {
     /// The keys of both directions.
-    pub(super) keys: SrtpKeys,
+    pub keys: SrtpKeys,
     /// Whether we were the DTLS client (the viewer insisted on being the server).
-    pub(super) client: bool,
+    pub client: bool,
 }
 
-/// Where a viewer's keys arrive.
-pub(super) type KeyReceiver = Receiver<TappedKeys>;
+/// Where a session's keys arrive.
+pub type KeyReceiver = Receiver<TappedKeys>;
 
-/// A core's cryptography for str0m.
-pub(super) struct TappedCrypto {
+/// Cryptography for str0m: of a core, or of a thread of players.
+pub struct TappedCrypto {
     provider: Arc<CryptoProvider>,
     made: Receiver<KeyReceiver>,
 }
 
 impl TappedCrypto {
-    /// Makes it, once per core: the provider is leaked.
+    /// Makes it, once per core or thread: the provider is leaked.
     ///
     /// # Errors
     /// The environment's fault: the cryptographic library failed its self-tests.
-    pub(super) fn new(certificate: &Certificate) -> Result<Self, ViewerError> {
+    pub fn new(certificate: &Certificate) -> Result<Self, ViewerError> {
         let mut provider = str0m_aws_lc_rs::dimpl_crypto_provider();
         provider.key_provider = Box::leak(Box::new(LoadedKey::new(
             certificate,
@@ -92,6 +93,7 @@ impl TappedCrypto {
         let (to_factory, made) = bounded(1);
         let tap: &'static Tap = Box::leak(Box::new(Tap {
             config: Arc::new(config),
+            certificate: certificate.to_str0m(),
             to_factory,
         }));
         let provider = CryptoProvider {
@@ -104,12 +106,16 @@ impl TappedCrypto {
         })
     }
 
-    pub(super) fn provider(&self) -> &Arc<CryptoProvider> {
+    /// What str0m is to be configured with.
+    #[must_use]
+    pub fn provider(&self) -> &Arc<CryptoProvider> {
         &self.provider
     }
 
-    /// The key receiver of the session made last; `None` if it was taken.
-    pub(super) fn take_receiver(&self) -> Option<KeyReceiver> {
+    /// The key receiver of the session made last, to be taken before the next is made; `None` if it
+    /// was taken.
+    #[must_use]
+    pub fn take_receiver(&self) -> Option<KeyReceiver> {
         self.made.try_recv().ok()
     }
 }
@@ -202,16 +208,22 @@ impl SigningKey for SharedKey {
     }
 }
 
-#[derive(Debug)]
 struct Tap {
     config: Arc<dimpl::Config>,
+    certificate: DtlsCert,
     to_factory: Sender<KeyReceiver>,
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tap")
+    }
 }
 
 impl DtlsProvider for Tap {
     fn generate_certificate(&self) -> Option<DtlsCert> {
-        // Every session is given the process's certificate.
-        None
+        // Of all of its sessions, unless they are given another.
+        Some(self.certificate.clone())
     }
 
     fn new_dtls(

@@ -261,6 +261,10 @@ impl Media {
                 };
                 for sequence in seqs {
                     self.stats.nacks = self.stats.nacks.saturating_add(1);
+                    if self.budget.is_spent(now) {
+                        // Nothing of it would be sent: a storm is not even looked up.
+                        continue;
+                    }
                     let track = self.track(kind);
                     if let Some(sequence) = track.and_then(|t| t.room_sequence(sequence)) {
                         let track = kind;
@@ -440,3 +444,6 @@ impl Media {
         (REPORT_INTERVAL - REPORT_SPREAD) + Duration::from_micros(offset)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@
 pub mod batch;
 mod codecs;
 pub mod demux;
-mod dtls;
+pub mod dtls;
 mod factory;
 mod media;
 mod output;

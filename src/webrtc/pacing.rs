@@ -5,6 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::track::PACKET_OVERHEAD_BYTES;
+use crate::limits::RTP_PAYLOAD_BYTES_MAX;
+
 /// Video leaves at this rate at least, in bytes a second: 40 Mbit/s.
 const VIDEO_BYTES_PER_SECOND: u64 = 5_000_000;
 /// Video of a join's burst that may leave at once, in bytes: about ten packets.
@@ -25,6 +28,8 @@ const RESEND_SHARE: u64 = 4;
 const RESEND_BYTES_PER_SECOND: u64 = 16_000;
 /// Retransmissions that may leave at once, in bytes: a keyframe of 6 Mbit/s video.
 const RESEND_BURST_BYTES: u64 = 150_000;
+/// The largest packet with all that it has on the wire, in bytes.
+const PACKET_BYTES_MAX: u64 = (RTP_PAYLOAD_BYTES_MAX + PACKET_OVERHEAD_BYTES) as u64;
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 /// A bucket of bytes that fills with time.
@@ -161,6 +166,12 @@ impl ResendBudget {
     pub(super) fn sent(&mut self, bytes: usize) {
         self.bucket
             .add(u64::try_from(bytes).unwrap_or(u64::MAX) / RESEND_SHARE);
+    }
+
+    /// Whether not even one packet of the largest may be sent again now.
+    pub(super) fn is_spent(&mut self, now: Instant) -> bool {
+        self.bucket.fill(RESEND_BYTES_PER_SECOND, now);
+        self.bucket.bytes < PACKET_BYTES_MAX
     }
 
     /// Takes a packet's bytes; `false` if the budget is spent.

@@ -389,6 +389,14 @@ pub(super) fn write_answer<'a>(
         .map(|section| section.mid.as_str())
         .collect();
     let mut text = session_text(&parts.session, &carried);
+    if carried.len() < sections.len() {
+        // GStreamer's webrtcbin wants a fingerprint for each section, rejected ones too (RFC 8122 §5: the
+        // session's holds for all).
+        let mut lines = parts.sections.iter().flat_map(|section| &section.lines);
+        if let Some(fingerprint) = lines.find(|line| line.starts_with("a=fingerprint:")) {
+            push_line(&mut text, format_args!("{fingerprint}"));
+        }
+    }
     let mut candidates = candidate_lines(&parts);
     for (section, written) in sections.iter().zip(&parts.sections) {
         match ours(section) {

@@ -294,8 +294,10 @@ impl Viewer {
         if self.is_ended() {
             return;
         }
-        if now >= self.next_str0m && self.rtc.handle_input(Input::Timeout(now)).is_err() {
-            self.end(ViewerEnd::Failed);
+        if now >= self.next_str0m
+            && let Err(why) = self.rtc.handle_input(Input::Timeout(now))
+        {
+            self.fail(&why);
         }
         let silent_for = self
             .paths
@@ -325,10 +327,13 @@ impl Viewer {
 
     /// Writes what is to be sent into `batch`, and returns what happened or when to come again.
     pub fn poll_output(&mut self, now: Instant, batch: &mut SendBatch) -> ViewerOutput {
-        if !self.is_ended() {
-            self.poll_str0m(batch);
+        // str0m is asked when nothing waits any more: not for each of a NACK's hundred packets.
+        if self.events.is_empty() {
+            if !self.is_ended() {
+                self.poll_str0m(batch);
+            }
+            self.connect_if_ready();
         }
-        self.connect_if_ready();
         if let Some(event) = self.events.pop_front() {
             return ViewerOutput::Event(event);
         }
@@ -413,6 +418,12 @@ impl Viewer {
         }
     }
 
+    /// Ends the session because of something that should not happen.
+    fn fail(&mut self, why: &dyn fmt::Display) {
+        log::debug!("a viewer's session fails: {why} viewer={}", self.viewer);
+        self.end(ViewerEnd::Failed);
+    }
+
     fn push(&mut self, event: ViewerEvent) {
         push_event(&mut self.events, event);
     }
@@ -493,8 +504,8 @@ impl Viewer {
                 }
                 Ok(Output::Transmit(transmit)) => self.transmit(&transmit, batch),
                 Ok(Output::Event(event)) => self.handle_event(&event),
-                Err(_why) => {
-                    self.end(ViewerEnd::Failed);
+                Err(why) => {
+                    self.fail(&why);
                     break;
                 }
             }
@@ -509,7 +520,7 @@ impl Viewer {
             // The handshake is over and the viewer's certificate is the announced one.
             match self.keys.try_recv() {
                 Ok(keys) => self.take_keys(&keys),
-                Err(_none) => self.end(ViewerEnd::Failed),
+                Err(_none) => self.fail(&"DTLS agreed on no SRTP profile that is known"),
             }
         }
     }
@@ -523,7 +534,7 @@ impl Viewer {
         };
         match sealing {
             Ok((sender, receiver)) => self.media.set_keys(sender, receiver),
-            Err(_why) => self.end(ViewerEnd::Failed),
+            Err(why) => self.fail(&why),
         }
     }
 

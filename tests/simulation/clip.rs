@@ -16,6 +16,9 @@ const SLICE: u8 = 1;
 const IDR: u8 = 5;
 const SPS: u8 = 7;
 const PPS: u8 = 8;
+/// First byte of a video tag's body: key or inter frame, AVC (FLV annex E.4.3.1).
+const KEY_TAG: u8 = 0x17;
+const DELTA_TAG: u8 = 0x27;
 /// Bytes of a video tag's body before the access unit, and of each length in it.
 const VIDEO_HEADER_BYTES: usize = 5;
 const LENGTH_BYTES: usize = 4;
@@ -52,6 +55,24 @@ impl Clip {
     pub fn baseline() -> &'static Self {
         static CLIP: OnceLock<Clip> = OnceLock::new();
         CLIP.get_or_init(|| Self::read("baseline.flv", true))
+    }
+
+    /// The same with a keyframe every two seconds only: its others are made ordinary pictures.
+    pub fn rare_keyframes() -> &'static Self {
+        static CLIP: OnceLock<Clip> = OnceLock::new();
+        CLIP.get_or_init(|| {
+            let first = Self::baseline();
+            let mut tags = first.tags.clone();
+            let is_later_key = |tag: &&mut Tag| {
+                let is_key = tag.kind == TagKind::Video && tag.payload[0] == KEY_TAG;
+                is_key && tag.timestamp_ms >= first.round_ms / 4
+            };
+            for tag in tags.iter_mut().filter(is_later_key) {
+                tag.payload = without_idr(&tag.payload);
+            }
+            let begin_before = tags.len();
+            Self::of("rare", first.heads.clone(), tags, true, begin_before)
+        })
     }
 
     /// With B-frames, and 44.1 kHz mono.
@@ -164,6 +185,24 @@ fn fingerprint<'a>(units: impl Iterator<Item = &'a [u8]>) -> u64 {
         hasher.write(&unit[1..]);
     }
     hasher.finish()
+}
+
+/// A keyframe's tag as that of an ordinary picture.
+fn without_idr(body: &Bytes) -> Bytes {
+    let mut made = vec![DELTA_TAG];
+    made.extend(&body[1..VIDEO_HEADER_BYTES]);
+    for unit in access_unit(body) {
+        let (&header, rest) = unit.split_first().unwrap();
+        let kind = if kind_of(unit) == IDR {
+            SLICE
+        } else {
+            kind_of(unit)
+        };
+        made.extend(u32::try_from(unit.len()).unwrap().to_be_bytes());
+        made.push((header & 0xe0) | kind);
+        made.extend(rest);
+    }
+    made.into()
 }
 
 /// What a video tag's body says of how long after its time it is shown (FLV annex E.4.3.1).

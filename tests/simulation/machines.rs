@@ -20,8 +20,8 @@ use super::world::{
 const OUTPUTS_PER_TURN_MAX: u32 = 10_000;
 /// A batch may be so much larger than full: one viewer's frame is not cut.
 const BATCH_EXCESS_BYTES: usize = 64 * 1_024;
-/// See [`BATCH_EXCESS_BYTES`]; in trains.
-const BATCH_EXCESS_TRAINS: usize = 64;
+/// Answers to the datagrams of one turn, of which a core's loop takes 512, each a train.
+const BATCH_EXCESS_TRAINS: usize = 512;
 
 impl World {
     // -- cores --
@@ -54,7 +54,7 @@ impl World {
             }
             CoreInput::Media(message) => {
                 core.media_waiting -= 1;
-                core.engine.handle_media(message);
+                core.engine.handle_media(message, now);
             }
             CoreInput::Datagram { from, data } => {
                 core.engine.handle_datagram(from, SERVER, &data, now);
@@ -92,10 +92,11 @@ impl World {
         core.turns.count("a core", now - start);
         core.engine.handle_timeout(now);
         let mut outputs = 0;
+        let mut spent = Duration::ZERO;
         loop {
             let core = &mut self.cores[index];
             match core.engine.poll_output(now) {
-                EngineOutput::Datagrams => self.send_batch(index),
+                EngineOutput::Datagrams => spent += self.send_batch(index, spent),
                 EngineOutput::Timeout(next) => {
                     core.next = next;
                     break;
@@ -113,11 +114,16 @@ impl World {
                 }
             }
         }
-        let panics = self.cores[index].counters.panics.get();
-        assert_eq!(panics, 0, "a session panicked");
+        let core = &mut self.cores[index];
+        assert_eq!(core.counters.panics.get(), 0, "a session panicked");
+        if spent > Duration::ZERO {
+            core.stalled_until = core.stalled_until.max(now + spent);
+        }
     }
 
-    fn send_batch(&mut self, index: usize) {
+    /// Sends a core's batch, when its turn has taken so long already; how long it takes.
+    fn send_batch(&mut self, index: usize, spent: Duration) -> Duration {
+        let datagram_cost = self.cores[index].datagram_cost;
         let engine = &mut self.cores[index].engine;
         let batch = engine.batch();
         assert!(
@@ -134,7 +140,9 @@ impl World {
                 datagrams.push((train.to, datagram.to_vec()));
             }
         }
-        engine.batch_sent(self.now);
+        let cost = datagram_cost * u32::try_from(datagrams.len()).unwrap();
+        let sent_at = self.now + spent + cost;
+        engine.batch_sent(sent_at);
         for (to, datagram) in datagrams {
             assert!(
                 self.every_address.contains(&to),
@@ -145,11 +153,12 @@ impl World {
             };
             let state = &mut self.viewers[viewer];
             let quality = state.quality_now();
-            for at in state.down.carry(&quality, self.now).into_iter().flatten() {
+            for at in state.down.carry(&quality, sent_at).into_iter().flatten() {
                 let input = ViewerInput::Datagram(datagram.clone());
                 self.post(at, Due::Viewer(viewer, input));
             }
         }
+        cost
     }
 
     fn core_output(&mut self, index: usize, output: EngineOutput) {

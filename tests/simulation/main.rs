@@ -25,6 +25,7 @@ mod encoder;
 mod machines;
 mod model;
 mod network;
+mod overload;
 mod peers;
 mod publisher;
 mod random;

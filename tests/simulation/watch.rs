@@ -121,6 +121,8 @@ pub struct Watch {
     lateness: [VecDeque<i64>; 2],
     /// Pictures and sounds so far.
     pub counts: (usize, usize),
+    /// How long after its capture the latest of the pictures came, by the sender's reports, in µs.
+    pub latest_micros: i64,
     /// How much was checked.
     pub tally: Tally,
 }
@@ -139,6 +141,7 @@ impl Watch {
             reports: [None, None],
             lateness: [VecDeque::new(), VecDeque::new()],
             counts: (0, 0),
+            latest_micros: i64::MIN,
             tally: Tally::default(),
         }
     }
@@ -237,6 +240,10 @@ impl Watch {
         });
         self.counts.0 += 1;
         self.tally.pictures += 1;
+        if let Some(captured) = self.captured(frame) {
+            let late = micros(scene.wall_origin + (frame.received - scene.start)) - captured;
+            self.latest_micros = self.latest_micros.max(late);
+        }
         if !frame.contiguous {
             self.hole = Some(scene.now);
             self.tally.holes += 1;

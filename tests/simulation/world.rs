@@ -128,6 +128,8 @@ pub struct SimCore {
     pub counters: Arc<CoreCounters>,
     /// Its loop does not run until then.
     pub stalled_until: Instant,
+    /// How long it takes it to send a datagram.
+    pub datagram_cost: Duration,
     pub(super) next: Instant,
     pub(super) mail_waiting: usize,
     pub(super) media_waiting: usize,
@@ -158,6 +160,7 @@ impl SimCore {
             engine: engine.unwrap(),
             counters,
             stalled_until: start,
+            datagram_cost: Duration::ZERO,
             next: start,
             mail_waiting: 0,
             media_waiting: 0,

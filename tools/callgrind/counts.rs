@@ -9,6 +9,8 @@
     reason = "a measuring tool stops at the first surprise"
 )]
 
+#[path = "../../benches/kit/chunks.rs"]
+mod kit_chunks;
 #[path = "../../benches/kit/join.rs"]
 mod kit_join;
 #[path = "../../tests/kit/viewer.rs"]
@@ -33,7 +35,6 @@ use rtmpeer::media::flv::file::{Tag, TagKind, tags};
 use rtmpeer::media::frame::TrackKind;
 use rtmpeer::media::time::Timebase;
 use rtmpeer::rtmp::amf0;
-use rtmpeer::rtmp::chunk::{Admission, ChunkReader};
 use rtmpeer::runtime::mailbox;
 use rtmpeer::webrtc::batch::{BATCH_BYTES_MAX, BATCH_TRAINS_MAX, SendBatch};
 use rtmpeer::webrtc::packetize::Packetizer;
@@ -47,11 +48,6 @@ const AMF0: &[u8] = include_bytes!("../fuzz/corpus/amf0/values");
 /// A frame of 2.5 Mbit/s at 30 frames a second, cut evenly.
 const FRAME_PACKETS: usize = 9;
 const PAYLOAD_BYTES: usize = 1_157;
-/// Chunk size of encoders that care, and a keyframe in such chunks.
-const CHUNK_BYTES: usize = 4_096;
-const MESSAGE_BYTES: usize = 16 * CHUNK_BYTES;
-/// What a core reads from a socket at once.
-const READ_BYTES: usize = 64 * 1_024;
 
 /// All that is counted, and nothing else.
 #[inline(never)]
@@ -151,36 +147,11 @@ fn publish(sample: Vec<Tag>, start: Instant) -> usize {
 
 /// A round: one message of 64 KiB in chunks of 4 KiB, in reads of 64 KiB.
 fn chunk_read(rounds: u32) {
-    let mut reader = ChunkReader::new();
-    reader.set_admission(Admission::Media);
-    let size = u32::try_from(CHUNK_BYTES).unwrap().to_be_bytes();
-    // Chunk stream 2, format 0; a Set Chunk Size of 4 bytes (RTMP 1.0 §5.3.1.2.1, §5.4.1).
-    let set_size = [&[0x02, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0][..], &size].concat();
-    assert!(
-        reader
-            .next_message(&mut &set_size[..])
-            .is_ok_and(|m| m.is_some() || reader.buffered_bytes() == 0)
-    );
-    let [_, l2, l1, l0] = u32::try_from(MESSAGE_BYTES).unwrap().to_be_bytes();
-    // Chunk stream 4, format 0, video, message stream 1; the rest in format 3.
-    let mut message = vec![0x04, 0, 0, 0, l2, l1, l0, 9, 1, 0, 0, 0];
-    for number in 0..MESSAGE_BYTES / CHUNK_BYTES {
-        if number > 0 {
-            message.push(0xc4);
-        }
-        message.extend([0x27; CHUNK_BYTES]);
-    }
+    let mut reader = kit_chunks::reader();
+    let message = kit_chunks::message();
     for _ in 0..rounds {
-        let got = measured(|| {
-            let mut got = 0;
-            for mut read in message.chunks(READ_BYTES) {
-                while let Some(message) = reader.next_message(&mut read).unwrap() {
-                    got += message.payload.len();
-                }
-            }
-            got
-        });
-        assert_eq!(got, MESSAGE_BYTES);
+        let got = measured(|| kit_chunks::read(&mut reader, &message));
+        assert_eq!(got, kit_chunks::MESSAGE_BYTES);
     }
 }
 

@@ -24,6 +24,7 @@ import time
 import traceback
 
 import faults
+import gst
 import matrix
 import obs
 import publishers
@@ -600,6 +601,7 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     arguments = parser.parse_args()
     CASES.update(faults.CASES)
+    CASES.update(gst.CASES)
     CASES.update(matrix.cases(arguments.full))
     CASES.update(obs.CASES if arguments.full else {})
     names = [n for n in CASES if not arguments.only or any(text in n for text in arguments.only)]

@@ -2,14 +2,16 @@
 //! to the server's offer.
 
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use rtmpeer::runtime::now;
+use rtmpeer::webrtc::Certificate;
+use rtmpeer::webrtc::dtls::{KeyReceiver, TappedCrypto};
 use tungstenite::{Message, WebSocket};
 
-use crate::crypto::{ClientCrypto, KeyReceiver};
 use crate::feedback::Sources;
 use crate::frames::whole_f64;
 use crate::kit_viewer::KitViewer;
@@ -53,7 +55,7 @@ impl Wave {
 
     /// Those who join while the others watch.
     pub(crate) fn storm(options: &Options) -> Result<Self, Failure> {
-        let crypto = ClientCrypto::new()?;
+        let crypto = crypto()?;
         let (to_wave, prepared) = bounded(options.storm.max(1));
         if options.signalling == Signalling::Whep {
             for _ in 0..options.storm {
@@ -87,7 +89,7 @@ pub(crate) fn join_all(
     let worker = || -> Result<usize, String> {
         let mut joined = 0;
         let mut failure = None;
-        let crypto = ClientCrypto::new().map_err(|why| why.to_string())?;
+        let crypto = crypto().map_err(|why| why.to_string())?;
         loop {
             let turn = next.fetch_add(1, Ordering::Relaxed);
             if turn >= wave.count {
@@ -143,14 +145,21 @@ fn thread_count(join_rate: f64) -> usize {
         .clamp(1.0, THREADS_MAX) as usize
 }
 
-fn player(crypto: &ClientCrypto) -> Result<(KitViewer, UdpSocket, KeyReceiver), Failure> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    socket.set_nonblocking(true)?;
-    let player = KitViewer::with_crypto(socket.local_addr()?, crypto.provider(), now());
-    Ok((player, socket, crypto.keys()?))
+/// One certificate and one configuration for all players of a thread.
+fn crypto() -> Result<TappedCrypto, Failure> {
+    Ok(TappedCrypto::new(&Certificate::generate()?)?)
 }
 
-fn prepare(crypto: &ClientCrypto) -> Result<Prepared, Failure> {
+fn player(crypto: &TappedCrypto) -> Result<(KitViewer, UdpSocket, KeyReceiver), Failure> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_nonblocking(true)?;
+    let provider = Arc::clone(crypto.provider());
+    let player = KitViewer::with_crypto(socket.local_addr()?, provider, now());
+    let keys = crypto.take_receiver().ok_or("no DTLS session was made")?;
+    Ok((player, socket, keys))
+}
+
+fn prepare(crypto: &TappedCrypto) -> Result<Prepared, Failure> {
     let (mut player, socket, keys) = player(crypto)?;
     let offer = player.offer();
     Ok(Prepared {
@@ -165,7 +174,7 @@ fn whep(
     options: &Options,
     server: SocketAddr,
     index: usize,
-    crypto: &ClientCrypto,
+    crypto: &TappedCrypto,
     prepared: Option<Prepared>,
 ) -> Result<Newcomer, Failure> {
     let prepared = match prepared {
@@ -195,7 +204,7 @@ fn web_socket(
     options: &Options,
     server: SocketAddr,
     index: usize,
-    crypto: &ClientCrypto,
+    crypto: &TappedCrypto,
 ) -> Result<Newcomer, Failure> {
     let (mut player, socket, keys) = player(crypto)?;
     let posted = now();

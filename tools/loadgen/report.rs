@@ -284,7 +284,8 @@ impl Pictures {
             self.packets += frames.map(|frame| frame.packets).sum::<usize>();
             let missing = track.missing.values().filter(|at| window.contains(**at));
             self.lost += missing.count() as u64;
-            self.recovered += track.recovered;
+            let recovered = track.recovered.iter().filter(|at| window.contains(**at));
+            self.recovered += recovered.count() as u64;
         }
         let frames: Vec<_> = viewer
             .video

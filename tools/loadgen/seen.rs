@@ -79,8 +79,8 @@ pub(crate) struct TrackSeen {
     pub(crate) frames: Vec<FrameSeen>,
     /// Packets that never came, with the receive time of the one after.
     pub(crate) missing: BTreeMap<u64, i64>,
-    /// Packets that came when they were sent again.
-    pub(crate) recovered: u64,
+    /// Receive times of the packets that came when they were sent again.
+    pub(crate) recovered: Vec<i64>,
 }
 
 impl TrackSeen {
@@ -126,7 +126,7 @@ impl TrackSeen {
         if self.missing.remove(&number).is_none() {
             return false;
         }
-        self.recovered += 1;
+        self.recovered.push(at);
         let frames = self.frames.iter_mut().rev().take(LATE_FRAMES_MAX);
         let mut frames = self.current.iter_mut().chain(frames);
         match frames.find(|frame| frame.timestamp == header.timestamp) {

@@ -18,10 +18,10 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use rtmpeer::runtime::now;
+use rtmpeer::webrtc::dtls::KeyReceiver;
 use socket2::{SockFilter, SockRef};
 use std::os::fd::AsRawFd;
 
-use crate::crypto::KeyReceiver;
 use crate::feedback::{Feedback, Sources};
 use crate::frames::stamp_of;
 use crate::joiner::OpenSignalling;
@@ -395,10 +395,10 @@ impl Light {
         self.seen.server = server;
         let now = now();
         if self.feedback.is_none()
-            && let Ok(keys) = self.keys.try_recv()
+            && let Ok(tapped) = self.keys.try_recv()
         {
             let inspected = self.seen.inspected;
-            self.feedback = Feedback::new(&keys, self.sources, inspected, index, now).ok();
+            self.feedback = Feedback::new(&tapped.keys, self.sources, inspected, index, now).ok();
         }
         let Some(feedback) = &mut self.feedback else {
             return next;

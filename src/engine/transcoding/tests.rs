@@ -633,7 +633,7 @@ fn keyframe_of_another_core_s_publish_is_asked_of_control_if_it_is_made_there() 
     let mut packetizer = crate::webrtc::packetize::Packetizer::new(TrackKind::Video, Epoch(3));
     let frame = Arc::new(packetizer.video(&rig.frame(true)).unwrap());
     rig.engine
-        .handle_media(MediaMsg::Frame { room: ROOM, frame });
+        .handle_media(MediaMsg::Frame { room: ROOM, frame }, rig.now);
     rig.wait(TRANSCODE_KEYFRAME_INTERVAL);
     rig.join(3);
     assert_eq!(rig.said().keyframes_asked, 0, "the source is what it gets");

@@ -202,6 +202,22 @@ fn sections_of_no_use_are_rejected_and_the_rest_is_sent_only() {
 }
 
 #[test]
+fn rejected_section_has_the_fingerprint_of_the_session() {
+    let fingerprints = |text: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("a=fingerprint:"));
+        lines.map(str::to_owned).collect()
+    };
+    let (_, answer) = answer(seed("chrome_sendrecv_data"), HIGH).unwrap();
+    let session = fingerprints(answer.split("m=").next().unwrap());
+    assert_eq!(session.len(), 1, "{answer}");
+    let all = fingerprints(&answer);
+    assert_eq!(all.len(), 3, "its own and one of each that is carried");
+    assert!(all.iter().all(|line| *line == session[0]));
+}
+
+#[test]
 fn second_picture_is_rejected() {
     let offer = seed("chrome");
     let video = format!("m={}", offer.split("m=").nth(1).unwrap());

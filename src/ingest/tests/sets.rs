@@ -1,0 +1,119 @@
+//! Parameter sets: where they come from, and when others are in force.
+
+use super::*;
+
+#[test]
+fn units_that_viewers_do_not_need_are_left_out() {
+    let mut rig = Rig::configured();
+    let (delimiter, filler, end) = (&[0x09, 0xf0][..], &[0x0c, 0xff, 0x80][..], &[0x0a][..]);
+    let (extension, stap_a) = (&[0x0d, 0x80][..], &[0x78, 0, 1, 0x41][..]);
+    rig.picture(
+        0,
+        &[
+            delimiter,
+            SPS,
+            PPS,
+            extension,
+            SEI,
+            &[],
+            IDR,
+            filler,
+            stap_a,
+            end,
+        ],
+    );
+    assert_eq!(nal_units(rig.frames()[0]), [SEI, IDR]);
+    assert_eq!(rig.ingest.stats().dropped_total(), 0);
+}
+
+#[test]
+fn video_before_its_sequence_header_is_dropped_and_said_once() {
+    let mut rig = Rig::new();
+    rig.picture(0, &[IDR]);
+    rig.picture(40, &[P]);
+    assert_eq!(rig.warnings(), [IngestWarning::VideoConfigMissing]);
+    assert_eq!(rig.dropped(DropReason::ConfigMissing), 2);
+    rig.video(5_000, &record(SPS, PPS));
+    rig.video(5_000, &record(SPS, PPS));
+    rig.picture(5_000, &[IDR]);
+    assert_eq!(rig.frames().len(), 1);
+}
+
+#[test]
+fn sets_may_come_in_band_alone() {
+    let mut rig = Rig::new();
+    rig.video(0, &[0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x0d, 0xff, 0, 0]);
+    rig.picture(0, &[IDR]);
+    assert_eq!(rig.warnings(), [IngestWarning::ParameterSetsMissing]);
+    rig.picture(40, &[P]);
+    rig.picture(80, &[SPS, PPS]);
+    rig.picture(80, &[IDR]);
+    assert_eq!(rig.frames().len(), 1);
+    assert_eq!(rig.dropped(DropReason::ParameterSetsMissing), 1);
+    assert_eq!(rig.dropped(DropReason::KeyframeMissing), 1);
+    assert_eq!(rig.ingest.info().size, Some((320, 180)));
+}
+
+#[test]
+fn new_sps_waits_for_its_keyframe() {
+    let mut rig = Rig::configured();
+    rig.picture(0, &[IDR]);
+    rig.video(20, &record(OTHER_SPS, PPS));
+    rig.picture(40, &[P]);
+    rig.picture(80, &[IDR]);
+    let frames = rig.frames();
+    assert_eq!(frames.len(), 2);
+    let sets = frames[1].parameter_sets.as_ref().unwrap();
+    assert_eq!(sets.nal_units, [OTHER_SPS, PPS]);
+    assert_eq!(rig.dropped(DropReason::KeyframeMissing), 1);
+    assert_eq!(rig.ingest.info().video.as_deref(), Some("H.264 High"));
+}
+
+#[test]
+fn repeated_sets_change_nothing() {
+    let mut rig = Rig::configured();
+    rig.picture(0, &[SPS, PPS, IDR]);
+    rig.picture(40, &[SPS, PPS, P]);
+    rig.video(80, &record(SPS, PPS));
+    rig.picture(80, &[P]);
+    assert_eq!(rig.frames().len(), 3);
+    assert!(rig.frames()[1].parameter_sets.is_none());
+}
+
+#[test]
+fn pps_that_changes_between_keyframes_comes_with_the_next_frame() {
+    let mut rig = Rig::configured();
+    rig.picture(0, &[IDR]);
+    rig.picture(40, &[OTHER_PPS, P]);
+    rig.picture(80, &[P]);
+    let frames = rig.frames();
+    let sets = frames[1].parameter_sets.as_ref().unwrap();
+    assert_eq!(sets.nal_units, [SPS, OTHER_PPS]);
+    assert!(!frames[1].key);
+    assert!(frames[2].parameter_sets.is_none());
+}
+
+#[test]
+fn sps_with_an_id_not_in_use_interrupts_nothing() {
+    let mut rig = Rig::configured();
+    rig.picture(0, &[IDR]);
+    // Id 1 is 010.
+    let second = [0x67, 66, 0, 30, 0b0101_0111, 0b0100_0010, 0b1000_0010];
+    rig.picture(40, &[&second, P]);
+    assert_eq!(rig.frames().len(), 2);
+    let sets = rig.frames()[1].parameter_sets.as_ref().unwrap();
+    assert_eq!(sets.nal_units, [SPS, &second, PPS]);
+}
+
+#[test]
+fn bad_sequence_headers_leave_the_old_in_force() {
+    let mut rig = Rig::configured();
+    rig.audio(0, AAC_CONFIG);
+    rig.picture(0, &[IDR]);
+    rig.video(20, &[0x17, 0, 0, 0, 0, 9]);
+    rig.audio(20, &[0xaf, 0, 0xff, 0xff]);
+    rig.picture(40, &[P]);
+    rig.audio(40, AAC_UNIT);
+    assert_eq!((rig.frames().len(), rig.units().len()), (2, 1));
+    assert_eq!(rig.dropped(DropReason::BadConfig), 2);
+}
