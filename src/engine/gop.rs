@@ -12,6 +12,11 @@ const RATE_WINDOW: Duration = Duration::from_secs(2);
 /// Time after which a first figure is given: a keyframe alone says nothing.
 const RATE_FIRST: Duration = Duration::from_millis(500);
 const BITS_PER_BYTE: u128 = 8;
+/// Fewest steps from picture to picture that tell their rate, and rates that are believed, in pictures
+/// in 1,000 s.
+const RATE_STEPS_MIN: usize = 8;
+const RATES: std::ops::RangeInclusive<u32> = 1_000..=240_000;
+const MICROS_OF_1000_S: i64 = 1_000_000_000;
 
 /// Pictures from the newest keyframe on, in decoding order. Empty after too many of them, until
 /// the next keyframe.
@@ -44,6 +49,20 @@ impl Gop {
 
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+
+    /// How many pictures in 1,000 s come, by most of those that are kept; `None` if they are too few.
+    pub(super) fn frames_per_1000_s(&self) -> Option<u32> {
+        let times = self.frames.iter().map(|frame| frame.dts);
+        let steps = times.clone().skip(1).zip(times);
+        let mut steps: Vec<i64> = steps.map(|(b, a)| b.minus(a).as_micros()).collect();
+        if steps.len() < RATE_STEPS_MIN {
+            return None;
+        }
+        let middle = steps.len() / 2;
+        let (_, usual, _) = steps.select_nth_unstable(middle);
+        let rate = MICROS_OF_1000_S.checked_div(*usual)?;
+        u32::try_from(rate).ok().filter(|rate| RATES.contains(rate))
     }
 
     /// Each picture, and whether it is only to be decoded: it is shown before the newest one.
@@ -136,6 +155,25 @@ mod tests {
                 .iter()
                 .all(|(pts, past)| *past == (*pts < 240))
         );
+    }
+
+    #[test]
+    fn pictures_tell_their_rate_if_they_are_enough() {
+        let mut gop = Gop::default();
+        for number in 0..8 {
+            gop.push(frame(number * 40, number == 0, 1));
+        }
+        assert_eq!(gop.frames_per_1000_s(), None);
+        gop.push(frame(320, false, 1));
+        assert_eq!(gop.frames_per_1000_s(), Some(25_000));
+        // A pause says nothing.
+        gop.push(frame(5_000, false, 1));
+        assert_eq!(gop.frames_per_1000_s(), Some(25_000));
+        let mut flood = Gop::default();
+        for number in 0..20 {
+            flood.push(frame(i64::from(number > 10), number == 0, 1));
+        }
+        assert_eq!(flood.frames_per_1000_s(), None);
     }
 
     #[test]

@@ -212,6 +212,15 @@ impl SafeVideo {
         let Some(config) = self.config.clone().filter(|_| !self.gop.is_empty()) else {
             return;
         };
+        // The encoder shares out its bits by it.
+        let measured = self.gop.frames_per_1000_s();
+        let config = match (config.frames_per_1000_s, measured) {
+            (None, Some(_)) => Arc::new(VideoConfig {
+                frames_per_1000_s: measured,
+                ..VideoConfig::clone(&config)
+            }),
+            (Some(_), _) | (None, None) => config,
+        };
         self.state = State::Open;
         self.made = false;
         self.last_keyframe = Some(now);

@@ -120,6 +120,17 @@ fn begins_with_the_cached_frames_and_goes_on_with_every_new_one() {
 }
 
 #[test]
+fn frame_rate_that_nothing_tells_is_measured() {
+    let mut rig = rig();
+    rig.frames(20, true);
+    rig.update(true);
+    let Some(VideoMsg::Open { config, .. }) = rig.out.first() else {
+        panic!("it is not opened");
+    };
+    assert_eq!(config.frames_per_1000_s, Some(25_000));
+}
+
+#[test]
 fn before_a_keyframe_there_is_nothing_to_begin_with() {
     let mut rig = rig();
     rig.frames(3, false);

@@ -171,6 +171,8 @@ fn encoder(all: &mut Arguments, settings: &VideoSettings) {
     match encoder {
         VideoEncoder::X264 => {
             all.pair("-preset", settings.preset.clone());
+            // So tuned, it goes by the frame rate that it is told: with `force-cfr=0` it would go by the
+            // timestamps, but keep each frame back until the next one comes.
             all.add("-tune zerolatency -pix_fmt yuv420p");
             all.pair("-threads", settings.threads.to_string());
             all.pair(

@@ -226,10 +226,8 @@ impl Header {
         number(out, id::TRACK_TYPE, VIDEO_TRACK);
         number(out, id::FLAG_LACING, 0);
         // Where neither codec nor container tells the rate, ffmpeg takes the clock's for it, and the
-        // encoder gives each frame a 300th of its bits. H.264 and H.265 tell it themselves.
-        if !matches!(self.codec, VideoCodec::Avc | VideoCodec::Hevc) {
-            number(out, id::DEFAULT_DURATION, self.frame_nanos);
-        }
+        // encoder gives each frame a 300th of its bits. H.264 and H.265 may tell it, but need not.
+        number(out, id::DEFAULT_DURATION, self.frame_nanos);
         let (codec_id, four_cc) = codec_id(self.codec);
         bytes(out, id::CODEC_ID, codec_id.as_bytes());
         match four_cc {
