@@ -322,6 +322,30 @@ fn a_stopped_child_is_killed_and_restarted() {
 }
 
 #[test]
+fn a_program_that_says_nothing_is_replaced_within_two_seconds_and_given_up_with_words() {
+    let source = b_frames();
+    let program = script("mute", "exec sleep 60");
+    let video = KitVideo::start(settings(&program));
+    video.open(&source);
+    let mut restarts = 0;
+    let text = loop {
+        for frame in &source.frames[..30] {
+            video.frame(frame, false);
+        }
+        // A second of silence, a quarter to see that it does not compute, and what a busy machine
+        // adds.
+        match video.reply(Duration::from_millis(2_500)) {
+            Some(VideoReply::Restart { .. }) => restarts += 1,
+            Some(VideoReply::Failed { text, .. }) => break text,
+            other => panic!("{other:?} after {restarts} restarts"),
+        }
+    };
+    assert_eq!(restarts, 5);
+    assert!(text.contains("gives none"), "{text}");
+    wait_until("none is left", || children_of(&program).is_empty());
+}
+
+#[test]
 fn a_program_that_prints_garbage_is_given_up_with_words() {
     let program = script("garbage", "head -c 100000 /dev/urandom; sleep 60");
     let video = KitVideo::start(settings(&program));
