@@ -154,6 +154,7 @@ impl Ingest {
     pub fn handle_video(&mut self, timestamp_ms: u32, payload: Bytes, now: Instant) {
         let bytes = &mut self.report.stats.video_bytes;
         *bytes = bytes.saturating_add(payload.len() as u64);
+        self.judge.video_came(now);
         for tag in VideoTags::new(&payload) {
             match tag {
                 Ok(tag) if tag.track != 0 => self.others.video(&payload, &tag, &mut self.report),

@@ -106,6 +106,14 @@ impl Rig {
         self.drain();
     }
 
+    /// Sends one video message again and again for a quarter of a minute; what is advised then.
+    fn advised_after(&mut self, message: &[u8]) -> Vec<String> {
+        for time in (40..15_000).step_by(40) {
+            self.video(time, message);
+        }
+        self.ingest.info().advice.clone()
+    }
+
     fn drain(&mut self) {
         self.outputs
             .extend(std::iter::from_fn(|| self.ingest.poll_output()));
@@ -350,6 +358,29 @@ fn any_message() -> impl Strategy<Value = (bool, u32, Vec<u8>)> {
     let timestamp = prop_oneof![0_u32..5_000, any::<u32>()];
     let message = prop_oneof![5 => well_formed, 1 => noise, 3 => damaged];
     (any::<bool>(), timestamp, message)
+}
+
+#[test]
+fn video_of_which_nothing_can_be_shown_is_said() {
+    let picture = access_unit(0, &[P]);
+    for (mut rig, why) in [
+        (Rig::new(), "without its sequence header"),
+        (Rig::configured(), "no keyframe comes"),
+    ] {
+        let advice = rig.advised_after(&picture);
+        assert!(rig.frames().is_empty());
+        assert!(
+            advice
+                .iter()
+                .any(|line| line.contains("No picture can be shown") && line.contains(why)),
+            "{advice:?}"
+        );
+        rig.video(15_000, &record(SPS, PPS));
+        rig.picture(15_040, &[IDR]);
+        rig.picture(16_080, &[P]);
+        let advice = &rig.ingest.info().advice;
+        assert!(!advice.iter().any(|line| line.contains("No picture")));
+    }
 }
 
 proptest! {

@@ -27,6 +27,8 @@ const FIRST_AFTER: Duration = Duration::from_millis(300);
 const MEASURED_MIN: Duration = Duration::from_secs(5);
 /// With only one track for so long, the publisher is told.
 const BOTH_TRACKS_WITHIN: Duration = Duration::from_secs(10);
+/// Video of which nothing can be passed on for so long is no beginning.
+const PICTURE_WITHIN: Duration = Duration::from_secs(10);
 /// Rate of Opus streams, and of G.711, Speex.
 const OPUS_RATE: u32 = 48_000;
 const G711_RATE: u32 = 8_000;
@@ -42,6 +44,9 @@ pub(super) struct Judge {
     info: StreamInfo,
     audio_sample_rate: Option<u32>,
     jumps: u64,
+    /// When the first video came, until a picture of it is passed on.
+    pictureless_since: Option<Instant>,
+    has_picture: bool,
     now: Option<Instant>,
     due: Option<Instant>,
     verdict: Arc<Verdict>,
@@ -58,6 +63,8 @@ impl Judge {
             info: StreamInfo::default(),
             audio_sample_rate: None,
             jumps: 0,
+            pictureless_since: None,
+            has_picture: false,
             now: None,
             due: None,
             verdict: Arc::default(),
@@ -87,6 +94,22 @@ impl Judge {
         self.meter.forget_times();
     }
 
+    /// A message of video came, whatever becomes of it.
+    pub(super) fn video_came(&mut self, now: Instant) {
+        if !self.has_picture {
+            self.pictureless_since.get_or_insert(now);
+            if self.lacks_picture(now) {
+                self.tick(now);
+            }
+        }
+    }
+
+    /// Whether video comes, and has led to no picture for long.
+    fn lacks_picture(&self, now: Instant) -> bool {
+        self.pictureless_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= PICTURE_WITHIN)
+    }
+
     /// Sees an output go by.
     pub(super) fn watch(&mut self, output: &IngestOutput) {
         match output {
@@ -113,6 +136,8 @@ impl Judge {
     }
 
     fn frame(&mut self, frame: SeenFrame) {
+        self.has_picture = true;
+        self.pictureless_since = None;
         self.meter.frame(frame);
         self.tick(frame.received);
     }
@@ -166,6 +191,9 @@ impl Judge {
         }
         if self.meter.age(now) >= BOTH_TRACKS_WITHIN {
             findings::of_tracks(&self.info, &mut found);
+        }
+        if self.lacks_picture(now) {
+            findings::of_no_picture(&self.happened, &mut found);
         }
         merge(&mut items, found);
         sort(&mut items);

@@ -341,6 +341,31 @@ fn arrival(figures: &Figures, items: &mut Vec<VerdictItem>) {
     }
 }
 
+/// Video comes, and no picture of it can be passed on.
+pub(super) fn of_no_picture(happened: &[VerdictItem], items: &mut Vec<VerdictItem>) {
+    const FAULTS: [&str; 5] = [
+        "video_header_missing",
+        "parameter_sets_missing",
+        "bad_video_header",
+        "bad_video",
+        "bad_message",
+    ];
+    // Of a codec that is not played, this is said already.
+    if happened.iter().any(|item| item.code == "video_unknown") {
+        return;
+    }
+    let fault = happened.iter().find(|item| FAULTS.contains(&item.code));
+    let why = fault.map_or("no keyframe comes", |item| item.text.as_str());
+    items.retain(|item| item.code != "video_missing");
+    items.push(item(
+        "picture_missing",
+        Severity::Problem,
+        format!("No picture can be shown of the video that comes: {why}"),
+        "stop and start the stream; Settings → Output → Video Encoder: x264",
+        "-c:v libx264 -bf 0 -g with twice the frame rate",
+    ));
+}
+
 /// What is missing.
 pub(super) fn of_tracks(info: &StreamInfo, items: &mut Vec<VerdictItem>) {
     if info.video.is_some() && info.audio.is_none() {
