@@ -109,6 +109,11 @@ function wake() {
   }, asksForSound() ? REST_ASKING_MS : REST_MS);
 }
 
+// A button that was clicked does not keep the bar; one that was reached by keys does.
+$('bar').addEventListener('click', (event) => {
+  if (event.detail > 0) event.target.closest('button')?.blur();
+});
+
 for (const kind of ['pointermove', 'pointerdown', 'keydown', 'focusin']) {
   addEventListener(kind, wake);
 }

@@ -369,7 +369,7 @@ export class RoomPlayer extends EventTarget {
       complaint: (text) => {
         // Before the media flows it says why it does not; afterwards it is about the chat.
         if (this.connected) this.#tell('chat', { from: 'server', text, time: new Date() });
-        else this.complaint = text;
+        else this.complaint = inWords(text);
         this.roomAt = undefined; // the room's entry may say more
         this.#derive();
       },
@@ -585,7 +585,7 @@ const OFFLINE = 'The publisher is offline. The picture starts by itself when it 
 
 /** A reason of the server's as a sentence of its own. */
 function inWords(reason) {
-  const text = String(reason || 'the server cannot convert the picture for browsers');
+  const text = reason || 'the server cannot convert the picture for browsers';
   return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
 }
 
