@@ -91,7 +91,8 @@ pub(super) struct Publish {
 impl Engine {
     /// Takes over a connection that control accepted.
     pub fn add_publisher(&mut self, publisher: PublisherId, peer: SocketAddr, now: Instant) {
-        let session = RtmpSession::new(peer, RtmpConfig::default(), now);
+        let mut session = RtmpSession::new(peer, RtmpConfig::default(), now);
+        session.acknowledge_when_drained();
         let state = Publisher {
             session,
             peer,
@@ -117,6 +118,11 @@ impl Engine {
         self.counters.rtmp_bytes.add_len(bytes.len());
         self.publisher_heard(publisher, now);
         self.with_session(publisher, |session| session.handle_input(bytes, now));
+    }
+
+    /// All that a publisher sent so far was handed in.
+    pub fn handle_publisher_drained(&mut self, publisher: PublisherId) {
+        self.with_session(publisher, RtmpSession::handle_drained);
     }
 
     /// A publisher closed its connection; `error` when it broke.

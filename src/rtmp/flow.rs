@@ -18,6 +18,8 @@ pub(super) struct Acknowledger {
     window: u32,
     /// Whether acknowledgements wait until nothing comes any more.
     is_late: bool,
+    /// Whether they wait until all that came was read.
+    waits_for_drain: bool,
     /// When the last bytes came, if one waits.
     owed_since: Option<Instant>,
 }
@@ -29,6 +31,7 @@ impl Acknowledger {
             since_last: 0,
             window: RTMP_ACK_WINDOW_BYTES,
             is_late: false,
+            waits_for_drain: false,
             owed_since: None,
         }
     }
@@ -36,6 +39,19 @@ impl Acknowledger {
     /// Acknowledges from here on only when nothing comes any more.
     pub(super) fn be_late(&mut self) {
         self.is_late = true;
+    }
+
+    /// Acknowledges from here on only what [`Self::take_drained`] asks for, or when nothing comes.
+    pub(super) fn wait_for_drain(&mut self) {
+        self.waits_for_drain = true;
+    }
+
+    /// The sequence number to acknowledge now that all that came was read, if one waits for that.
+    pub(super) fn take_drained(&mut self) -> Option<u32> {
+        if self.is_late {
+            return None;
+        }
+        self.owed_since.take().map(|_| self.total)
     }
 
     /// Bytes came, or nobody looked whether some did.
@@ -73,7 +89,7 @@ impl Acknowledger {
             return None;
         }
         self.since_last = 0;
-        if self.is_late {
+        if self.is_late || self.waits_for_drain {
             self.owed_since = Some(now);
             return None;
         }
@@ -168,6 +184,22 @@ mod tests {
             assert_eq!(acknowledger.received(8 * 1_024 * 1_024 - 1, now), None);
             assert!(acknowledger.received(1, now).is_some());
         }
+    }
+
+    #[test]
+    fn acknowledgement_waits_until_all_that_came_was_read() {
+        let (mut acknowledger, now) = (Acknowledger::new(), now());
+        acknowledger.set_window(100_000);
+        acknowledger.wait_for_drain();
+        assert_eq!(acknowledger.received(60_000, now), None);
+        assert_eq!(acknowledger.received(60_000, now), None);
+        assert_eq!(acknowledger.take_drained(), Some(120_000));
+        assert_eq!(acknowledger.take_drained(), None);
+        assert_eq!(acknowledger.received(60_000, now), None);
+        acknowledger.be_late();
+        assert_eq!(acknowledger.take_drained(), None, "it is ahead");
+        let later = now + RTMP_LATE_ACK_AFTER;
+        assert_eq!(acknowledger.take_due(later), Some(180_000));
     }
 
     #[test]

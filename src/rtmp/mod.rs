@@ -252,6 +252,24 @@ impl RtmpSession {
         self.acknowledger.be_late();
     }
 
+    /// Acknowledges from here on only after [`Self::handle_drained`], or when nothing comes for a
+    /// while: as long as there is more to read, the publisher may have closed its connection behind
+    /// it, and what is written then would cost the rest.
+    pub fn acknowledge_when_drained(&mut self) {
+        self.acknowledger.wait_for_drain();
+    }
+
+    /// All that the publisher sent so far was read.
+    pub fn handle_drained(&mut self) {
+        if !self.is_closed()
+            && let Some(total) = self.acknowledger.take_drained()
+        {
+            let acknowledgement = self.replies.acknowledgement(total);
+            self.transmit(acknowledgement);
+        }
+        self.check_invariants();
+    }
+
     /// Closes the session politely.
     pub fn close(&mut self, _now: Instant) {
         if let Some(stream_id) = self.publish_stream() {

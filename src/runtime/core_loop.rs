@@ -363,7 +363,10 @@ impl CoreLoop {
                         return budget;
                     }
                 }
-                ReadOutcome::Empty => return taken,
+                ReadOutcome::Empty => {
+                    self.io.engine.handle_publisher_drained(publisher);
+                    return taken;
+                }
                 ReadOutcome::Closed => {
                     self.io
                         .engine
