@@ -137,7 +137,7 @@ impl Server {
     /// # Errors
     /// See [`StartError`]. Nothing is left running then.
     pub fn start(config: &Config, handle_signals: bool) -> Result<Self, StartError> {
-        // One crypto library for TLS, DTLS and SRTP. An earlier server in this process may have
+        // The crypto library of DTLS for TLS as well. An earlier server in this process may have
         // installed it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let placement =
@@ -459,7 +459,13 @@ fn start_transcoders(
     for index in 0..config.transcode.workers {
         let (postbox, inbox) = mailbox(TRANSCODE_INBOX_UNITS, None);
         let counted = Arc::<TranscodeCounters>::default();
-        let worker = TranscodeLoop::new(inbox, cores.to_vec(), settings, Arc::clone(&counted));
+        let worker = TranscodeLoop::new(
+            inbox,
+            cores.to_vec(),
+            settings,
+            config.video.ffmpeg.clone(),
+            Arc::clone(&counted),
+        );
         counters.push(counted);
         boxes.push(postbox);
         threads.push(spawn(format!("transcode-{index}"), None, move || {

@@ -15,11 +15,9 @@ use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::fs::OFlags;
 
-use super::child::Fetters;
+use super::child::{DEFAULT_PATH, Fetters};
 use crate::transcode::{ChildAction, ChildId};
 
-/// The program.
-const PROGRAM: &str = "ffmpeg";
 /// Most children of a worker: more codecs of this kind at once are not believed.
 const CHILDREN_MAX: usize = 32;
 /// Bytes that wait for a child that does not read: seconds of sound, so it is stuck.
@@ -40,8 +38,10 @@ pub(super) enum Ended {
 }
 
 /// A worker's children.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Children {
+    /// ffmpeg: a name to look for in `PATH`, or a path.
+    program: String,
     children: BTreeMap<ChildId, Child>,
 }
 
@@ -54,6 +54,14 @@ struct Child {
 }
 
 impl Children {
+    /// None yet; they will run `program`.
+    pub(super) fn new(program: String) -> Self {
+        Self {
+            program,
+            children: BTreeMap::new(),
+        }
+    }
+
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.children.is_empty()
@@ -67,7 +75,7 @@ impl Children {
                     log::warn!("too many streams need ffmpeg for their sound max={CHILDREN_MAX}");
                     return Some((child, Ended::Gone));
                 }
-                match Child::start(&arguments) {
+                match Child::start(&self.program, &arguments) {
                     Ok(started) => {
                         self.children.insert(child, started);
                         None
@@ -76,7 +84,7 @@ impl Children {
                         Some((child, Ended::Missing))
                     }
                     Err(error) => {
-                        log::warn!("cannot start {PROGRAM}: {error}");
+                        log::warn!("cannot start {}: {error}", self.program);
                         Some((child, Ended::Gone))
                     }
                 }
@@ -116,9 +124,9 @@ impl Children {
 }
 
 impl Child {
-    fn start(arguments: &[String]) -> io::Result<Self> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let program = find(&path).ok_or(io::ErrorKind::NotFound)?;
+    fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+        let program = find(program, &path).ok_or(io::ErrorKind::NotFound)?;
         Self::start_program(&program, arguments)
     }
 
@@ -199,11 +207,11 @@ impl Drop for Child {
 /// Kills a process and takes its exit status, so that no zombie stays.
 fn end(process: &mut Process) {
     if let Err(error) = process.kill() {
-        log::warn!("cannot end {PROGRAM}: {error}");
+        log::warn!("cannot end ffmpeg: {error}");
         return;
     }
     if let Err(error) = process.wait() {
-        log::warn!("cannot see the end of {PROGRAM}: {error}");
+        log::warn!("cannot see the end of ffmpeg: {error}");
     }
 }
 
@@ -213,10 +221,14 @@ fn unblock(pipe: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The program's file, in the folders of `path`.
-fn find(path: &OsStr) -> Option<PathBuf> {
+/// The program's file: its own path, or in the folders of `path`.
+fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    let named = Some(Path::new(program)).filter(|file| file.is_absolute());
+    if let Some(file) = named {
+        return is_program(file).then(|| file.to_owned());
+    }
     std::env::split_paths(path)
-        .map(|folder| folder.join(PROGRAM))
+        .map(|folder| folder.join(program))
         .find(|file| file.is_absolute() && is_program(file))
 }
 
@@ -249,7 +261,38 @@ mod tests {
 
     #[test]
     fn program_that_is_not_in_the_path_is_missing() {
-        assert_eq!(find(OsStr::new("/nonexistent:relative")), None);
-        assert_eq!(find(OsStr::new("")), None);
+        for path in ["/nonexistent:relative", ""] {
+            assert_eq!(find("ffmpeg", OsStr::new(path)), None);
+        }
+        assert_eq!(find("/nonexistent/ffmpeg", OsStr::new("/bin")), None);
+        let found = find("sleep", OsStr::new("/nonexistent:/bin"));
+        assert_eq!(found, Some("/bin/sleep".into()));
+    }
+
+    #[test]
+    fn program_that_the_operator_named_is_the_one_that_runs() {
+        let mut children = Children::new("/bin/cat".into());
+        let child = ChildId(7);
+        let start = ChildAction::Start {
+            child,
+            arguments: Vec::new(),
+        };
+        assert_eq!(children.act(start), None);
+        let bytes = b"sound".to_vec();
+        assert_eq!(children.act(ChildAction::Write { child, bytes }), None);
+        let deadline = super::super::now() + std::time::Duration::from_secs(60);
+        let mut heard = Vec::new();
+        while heard != b"sound" {
+            assert!(super::super::now() < deadline, "it gave {heard:?}");
+            let ended = children.serve(&mut |_, bytes| heard.extend_from_slice(bytes));
+            assert!(ended.is_empty(), "it ended");
+            std::thread::yield_now();
+        }
+        let mut missing = Children::new("/nonexistent/ffmpeg".into());
+        let start = ChildAction::Start {
+            child,
+            arguments: Vec::new(),
+        };
+        assert_eq!(missing.act(start), Some((child, Ended::Missing)));
     }
 }

@@ -21,7 +21,7 @@ use crate::limits::{
 };
 
 /// Where programs are looked for when the server itself has no `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+pub(super) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// The first descriptor that is not one of the three pipes.
 const FIRST_OTHER_DESCRIPTOR: libc::c_uint = 3;
 /// One read of the standard error, in bytes.

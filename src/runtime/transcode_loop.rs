@@ -22,22 +22,27 @@ pub struct TranscodeLoop {
     inbox: Mailbox<TranscodeMsg>,
     cores: Vec<Postbox<CoreMail>>,
     settings: AudioSettings,
+    /// The program that decodes what the worker does not.
+    ffmpeg: String,
     counters: Arc<TranscodeCounters>,
 }
 
 impl TranscodeLoop {
-    /// A worker that takes from `inbox` and answers to `cores`.
+    /// A worker that takes from `inbox` and answers to `cores`. `ffmpeg` is a name in `PATH`, or a
+    /// path.
     #[must_use]
     pub fn new(
         inbox: Mailbox<TranscodeMsg>,
         cores: Vec<Postbox<CoreMail>>,
         settings: AudioSettings,
+        ffmpeg: String,
         counters: Arc<TranscodeCounters>,
     ) -> Self {
         Self {
             inbox,
             cores,
             settings,
+            ffmpeg,
             counters,
         }
     }
@@ -45,7 +50,7 @@ impl TranscodeLoop {
     /// Works until every core has dropped its side of the inbox.
     pub fn run(self) {
         let mut transcoder = Transcoder::new(self.settings);
-        let mut children = Children::default();
+        let mut children = Children::new(self.ffmpeg.clone());
         let mut look_at = clock::now();
         loop {
             let message = if children.is_empty() {
@@ -130,7 +135,7 @@ mod tests {
         let (postbox, inbox) = mailbox(64, None);
         let (to_core, core) = mailbox(256, None);
         let settings = AudioSettings::default();
-        let worker = TranscodeLoop::new(inbox, vec![to_core], settings, Arc::default());
+        let worker = TranscodeLoop::new(inbox, vec![to_core], settings, "ffmpeg".into(), Arc::default());
         let worker = std::thread::spawn(|| worker.run());
         postbox
             .post(TranscodeMsg::Open {

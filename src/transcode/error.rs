@@ -70,7 +70,7 @@ impl fmt::Display for TranscodeError {
             ),
             Self::NeedsFfmpeg => f.write_str(
                 "the publisher's audio codec is decoded by ffmpeg, which is missing: install \
-                 ffmpeg on the server, or choose AAC in the encoder",
+                 ffmpeg on the server, or set video.ffmpeg to its path, or choose AAC in the encoder",
             ),
             Self::ChildFails => f.write_str(
                 "the server's ffmpeg cannot decode the publisher's audio: choose AAC in the encoder",

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::kit::server::{http, wait_for};
+use crate::kit::server::{PATIENCE, http, wait_for};
 
 /// The program on free ports of this machine; killed at the end.
 pub(crate) struct Program(pub(crate) Child);
@@ -132,6 +133,33 @@ fn program_whose_output_goes_nowhere_serves_and_stops_cleanly_by_either_signal()
         let ended = wait_for("its end", || program.0.try_wait().unwrap());
         assert_eq!(ended.code(), Some(0));
     }
+}
+
+#[test]
+fn service_manager_is_told_of_start_life_and_stop() {
+    let folder = std::env::temp_dir().join(format!("rtmpeer-{}-notify", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("socket");
+    let _ = std::fs::remove_file(&path);
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut program = command();
+    // A sign of life three times in what WatchdogSec= says.
+    program.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "900000");
+    let mut program = Program(program.stdout(Stdio::null()).spawn().unwrap());
+    let hear = || {
+        let mut buffer = [0; 256];
+        let count = manager.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    };
+    assert_eq!(hear().trim(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(hear().trim(), "WATCHDOG=1");
+    }
+    program.signal(Signal::TERM);
+    while hear().trim() != "STOPPING=1" {}
+    let ended = wait_for("its end", || program.0.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
 }
 
 #[test]
