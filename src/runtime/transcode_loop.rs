@@ -135,7 +135,13 @@ mod tests {
         let (postbox, inbox) = mailbox(64, None);
         let (to_core, core) = mailbox(256, None);
         let settings = AudioSettings::default();
-        let worker = TranscodeLoop::new(inbox, vec![to_core], settings, "ffmpeg".into(), Arc::default());
+        let worker = TranscodeLoop::new(
+            inbox,
+            vec![to_core],
+            settings,
+            "ffmpeg".into(),
+            Arc::default(),
+        );
         let worker = std::thread::spawn(|| worker.run());
         postbox
             .post(TranscodeMsg::Open {

@@ -145,7 +145,9 @@ fn service_manager_is_told_of_start_life_and_stop() {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut program = command();
     // A sign of life three times in what WatchdogSec= says.
-    program.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "900000");
+    program
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "900000");
     let mut program = Program(program.stdout(Stdio::null()).spawn().unwrap());
     let hear = || {
         let mut buffer = [0; 256];
