@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Lines of one kind in a second; the rest is counted.
+/// Lines of one kind in a second, on each core; the rest is counted.
 const LINES_PER_SECOND: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 

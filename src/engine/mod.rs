@@ -16,6 +16,8 @@ mod rooms;
 mod safe_video;
 mod spread;
 mod takeover;
+#[cfg(test)]
+mod tests;
 mod transcoding;
 mod turns;
 mod viewer_table;

@@ -198,35 +198,26 @@ fn in_words(error: &ureq::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Epoch, RoomName};
-    use crate::webhook::EventKind;
-
-    fn event(id: &str) -> WebhookEvent {
-        WebhookEvent {
-            id: id.into(),
-            at: Duration::ZERO,
-            room: RoomName::parse("r").unwrap(),
-            session: "s".into(),
-            epoch: Epoch(1),
-            kind: EventKind::StreamStarted {
-                stream: serde_json::Value::Null,
-            },
-        }
-    }
 
     #[test]
     fn a_slow_receiver_does_not_hold_up_the_stop_of_the_server() {
         let (mut outbox, now) = (Outbox::new(), clock::now());
         for id in ["a", "b", "c"] {
-            outbox.push(event(id), now);
+            outbox.push(WebhookEvent::sample(id), now);
         }
         let by = now + FLUSH_TIME;
-        assert_eq!(next_step(&outbox, Some(by), now), Step::Deliver(event("a")));
+        assert_eq!(
+            next_step(&outbox, Some(by), now),
+            Step::Deliver(WebhookEvent::sample("a"))
+        );
         // It took it, after nine seconds.
         outbox.delivered("a");
         let late = now + Duration::from_secs(9);
         assert_eq!(next_step(&outbox, Some(by), late), Step::End);
-        assert_eq!(next_step(&outbox, None, late), Step::Deliver(event("b")));
+        assert_eq!(
+            next_step(&outbox, None, late),
+            Step::Deliver(WebhookEvent::sample("b"))
+        );
     }
 
     #[test]
@@ -234,7 +225,7 @@ mod tests {
         let (mut outbox, now) = (Outbox::new(), clock::now());
         assert_eq!(next_step(&outbox, None, now), Step::Wait(None));
         assert_eq!(next_step(&outbox, Some(now), now), Step::End);
-        outbox.push(event("a"), now);
+        outbox.push(WebhookEvent::sample("a"), now);
         outbox.failed("a", now);
         let again = now + Duration::from_secs(1);
         assert_eq!(next_step(&outbox, None, now), Step::Wait(Some(again)));

@@ -25,6 +25,23 @@ pub struct WebhookEvent {
     pub kind: EventKind,
 }
 
+#[cfg(test)]
+impl WebhookEvent {
+    /// A publish's start, under this id.
+    pub(crate) fn sample(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            at: Duration::ZERO,
+            room: RoomName::parse("r").unwrap(),
+            session: "s".into(),
+            epoch: Epoch(1),
+            kind: EventKind::StreamStarted {
+                stream: Value::Null,
+            },
+        }
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {

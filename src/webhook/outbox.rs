@@ -169,21 +169,6 @@ const _: () = assert!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Epoch, RoomName};
-    use crate::webhook::EventKind;
-
-    fn event(id: &str) -> WebhookEvent {
-        WebhookEvent {
-            id: id.into(),
-            at: Duration::ZERO,
-            room: RoomName::parse("r").unwrap(),
-            session: "s".into(),
-            epoch: Epoch(1),
-            kind: EventKind::StreamStarted {
-                stream: serde_json::Value::Null,
-            },
-        }
-    }
 
     fn start() -> Instant {
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
@@ -193,13 +178,13 @@ mod tests {
     #[test]
     fn events_come_out_in_the_order_they_went_in() {
         let (mut outbox, now) = (Outbox::new(), start());
-        outbox.push(event("a"), now);
-        outbox.push(event("b"), now);
-        assert_eq!(outbox.next_due(now), Due::Send(&event("a")));
+        outbox.push(WebhookEvent::sample("a"), now);
+        outbox.push(WebhookEvent::sample("b"), now);
+        assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("a")));
         outbox.delivered("b");
-        assert_eq!(outbox.next_due(now), Due::Send(&event("a")));
+        assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("a")));
         outbox.delivered("a");
-        assert_eq!(outbox.next_due(now), Due::Send(&event("b")));
+        assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("b")));
         outbox.delivered("b");
         assert_eq!(outbox.next_due(now), Due::Idle);
         assert_eq!(outbox.dropped(), 0);
@@ -208,10 +193,10 @@ mod tests {
     #[test]
     fn a_failing_event_is_tried_five_times_with_doubling_pauses_and_holds_up_the_next() {
         let (mut outbox, mut now) = (Outbox::new(), start());
-        outbox.push(event("a"), now);
-        outbox.push(event("b"), now);
+        outbox.push(WebhookEvent::sample("a"), now);
+        outbox.push(WebhookEvent::sample("b"), now);
         for seconds in [1, 2, 4, 8] {
-            assert_eq!(outbox.next_due(now), Due::Send(&event("a")));
+            assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("a")));
             let later = now + Duration::from_secs(seconds);
             assert_eq!(outbox.failed("a", now), Verdict::RetryAt(later));
             assert_eq!(outbox.next_due(now), Due::Wait(later));
@@ -219,7 +204,7 @@ mod tests {
         }
         assert_eq!(outbox.failed("a", now), Verdict::GivenUp);
         assert_eq!(outbox.dropped(), 1);
-        assert_eq!(outbox.next_due(now), Due::Send(&event("b")));
+        assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("b")));
         assert!(matches!(outbox.failed("b", now), Verdict::RetryAt(_)));
     }
 
@@ -227,20 +212,20 @@ mod tests {
     fn beyond_the_bound_the_oldest_is_dropped_even_while_it_is_being_sent() {
         let (mut outbox, now) = (Outbox::new(), start());
         for number in 0..WEBHOOK_OUTBOX_EVENTS_MAX {
-            outbox.push(event(&number.to_string()), now);
+            outbox.push(WebhookEvent::sample(&number.to_string()), now);
         }
         assert!(matches!(outbox.failed("0", now), Verdict::RetryAt(_)));
-        outbox.push(event("new"), now);
+        outbox.push(WebhookEvent::sample("new"), now);
         assert_eq!(outbox.len(), WEBHOOK_OUTBOX_EVENTS_MAX);
         assert_eq!(outbox.dropped(), 1);
         assert_eq!(outbox.failed("0", now), Verdict::Unknown);
-        assert_eq!(outbox.next_due(now), Due::Send(&event("1")));
+        assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("1")));
     }
 
     #[test]
     fn a_receiver_that_says_gone_gets_the_event_no_more() {
         let (mut outbox, now) = (Outbox::new(), start());
-        outbox.push(event("a"), now);
+        outbox.push(WebhookEvent::sample("a"), now);
         assert_eq!(Outcome::of_status(410), Outcome::Refused);
         assert_eq!(outbox.refused("a"), Verdict::GivenUp);
         assert!(outbox.is_empty());

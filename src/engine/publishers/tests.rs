@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{Certificate, EngineConfig};
-use crate::ids::IdSource;
+use crate::engine::tests::engine;
 use crate::media::frame::{ParameterSets, VideoFrame};
-use crate::media::time::{MediaTime, Timebase};
+use crate::media::time::MediaTime;
 use crate::messages::{CoreMsg, MediaMsg};
 use crate::rtmp::tests::wire;
 
@@ -22,20 +21,8 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-        let now = Instant::now();
-        let engine = Engine::new(EngineConfig {
-            core: CoreId(0),
-            cores: 2,
-            timebase: Timebase::new(now, Duration::from_secs(1_700_000_000)),
-            certificate: Certificate::generate().unwrap(),
-            ids: IdSource::seeded(1),
-            counters: Arc::default(),
-        });
-        Self {
-            engine: engine.unwrap(),
-            now,
-        }
+        let (engine, now) = engine();
+        Self { engine, now }
     }
 
     /// A publisher connects and asks to publish.

@@ -1,15 +1,18 @@
 //! One engine with a publisher, viewers that wait, and a video transcoder that the test plays.
 
+mod ending;
+mod told;
+
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{Certificate, EngineConfig};
-use crate::ids::{CoreId, Epoch, IdSource, RoomName, ViewerId};
+use crate::engine::tests::engine;
+use crate::ids::{CoreId, Epoch, RoomName, ViewerId};
 use crate::ingest::IngestOutput;
 use crate::limits::{PUBLISH_TAIL_MAX, PUBLISH_TAIL_MIN, TRANSCODE_LINGER};
 use crate::media::codec::{AudioConfig, VideoCodec};
 use crate::media::frame::{ParameterSets, TrackKind};
-use crate::media::time::{MediaTime, Timebase};
+use crate::media::time::MediaTime;
 use crate::messages::{CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerBegin};
 
 const PUBLISHER: PublisherId = PublisherId(5);
@@ -56,18 +59,9 @@ impl Said {
 
 /// A rig on which somebody publishes; core 1 is linked or not.
 fn rig(linked: bool) -> Rig {
-    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
-    let now = Instant::now();
-    let engine = Engine::new(EngineConfig {
-        core: CoreId(0),
-        cores: 2,
-        timebase: Timebase::new(now, Duration::from_secs(1_700_000_000)),
-        certificate: Certificate::generate().unwrap(),
-        ids: IdSource::seeded(1),
-        counters: Arc::default(),
-    });
+    let (engine, now) = engine();
     let mut rig = Rig {
-        engine: engine.unwrap(),
+        engine,
         now,
         next: 0,
         timeout: now,
@@ -482,91 +476,6 @@ fn restarted_encoder_gets_the_cached_frames() {
 }
 
 #[test]
-fn publish_ends_when_what_it_brought_was_shown() {
-    let mut rig = rig(false);
-    rig.join(1);
-    rig.publishes(VideoCodec::Avc, Some(TranscodeReason::Reordering));
-    rig.sounds(&AudioConfig::Mp3);
-    rig.avc(1);
-    rig.engine
-        .handle_publisher_closed(PUBLISHER, false, rig.now);
-    let said = rig.said();
-    assert_eq!((said.words().as_str(), said.ended.len()), ("ofe", 0));
-    let publisher = PUBLISHER;
-    let finished = TranscodeReply::Finished { publisher };
-    rig.engine.handle_transcoded(finished, rig.now);
-    rig.wait(PUBLISH_TAIL_MIN);
-    rig.made(true);
-    assert!(rig.has_safe_entry(), "the encoder's last picture");
-    let finished = VideoReply::Finished { publisher };
-    rig.engine.handle_video_reply(finished, rig.now);
-    assert_eq!(rig.said().ended, [], "it is yet to be sent");
-    rig.wait(PUBLISH_TAIL_MIN);
-    assert_eq!(rig.said().ended, [PublishEnd::Finished]);
-    assert!(!rig.has_safe_entry());
-    assert_eq!(rig.engine.sizes().0, 0);
-    rig.made(true);
-    rig.fails("too late", None);
-    assert!(!rig.has_safe_entry());
-}
-
-#[test]
-fn publish_that_is_ahead_of_the_clock_ends_when_its_time_has_come() {
-    let mut rig = rig(false);
-    rig.join(1);
-    rig.publishes(VideoCodec::Avc, None);
-    let ahead = Duration::from_millis(900);
-    rig.next += 900 / 40;
-    rig.avc(1);
-    rig.engine
-        .handle_publisher_closed(PUBLISHER, false, rig.now);
-    rig.wait(ahead - 2 * PUBLISH_TAIL_MIN);
-    assert_eq!(rig.said().ended, []);
-    rig.wait(2 * PUBLISH_TAIL_MIN);
-    assert_eq!(rig.said().ended, [PublishEnd::Finished]);
-}
-
-#[test]
-fn publish_ends_in_bounded_time_whatever_the_transcoders_do() {
-    let mut rig = rig(false);
-    rig.join(1);
-    rig.publishes(VideoCodec::Avc, Some(TranscodeReason::Reordering));
-    rig.avc(1);
-    rig.engine.handle_publisher_closed(PUBLISHER, true, rig.now);
-    assert_eq!(rig.said().words(), "ofe");
-    rig.wait(PUBLISH_TAIL_MAX);
-    let said = rig.said();
-    assert_eq!(said.words(), "x");
-    assert_eq!(said.ended, [PublishEnd::Reset]);
-}
-
-#[test]
-fn publish_ends_at_once_if_nobody_watches_or_somebody_else_is_to_have_the_room() {
-    let mut unwatched = rig(false);
-    unwatched.publishes(VideoCodec::Avc, None);
-    unwatched.avc(1);
-    let now = unwatched.now;
-    unwatched
-        .engine
-        .handle_publisher_closed(PUBLISHER, false, now);
-    assert_eq!(unwatched.said().ended, [PublishEnd::Finished]);
-    let mut rig = rig(false);
-    rig.join(1);
-    rig.publishes(VideoCodec::Avc, None);
-    rig.avc(1);
-    rig.engine
-        .handle_publisher_closed(PUBLISHER, false, rig.now);
-    assert_eq!(rig.said().ended, []);
-    let question = CoreMsg::QuestionPublisher {
-        publisher: PUBLISHER,
-        silence: Duration::from_secs(1),
-    };
-    rig.engine.handle_message(question, rig.now);
-    assert_eq!(rig.said().ended, [PublishEnd::Finished]);
-    assert_eq!(rig.engine.sizes().0, 0);
-}
-
-#[test]
 fn never_shows_h264_as_it_is_and_says_what_it_cannot_show() {
     let mut rig = rig(false);
     rig.engine.set_video_mode(VideoMode::Never);
@@ -653,65 +562,4 @@ fn viewer_bound_to_the_source_needs_no_transcoding() {
     assert_eq!(rig.said().words(), "");
     rig.engine.handle_message(bind(Rendition::Safe), rig.now);
     assert_eq!(rig.said().words(), "odf");
-}
-
-/// The last word on what becomes of the video, if there was one.
-fn last_state(said: &Said) -> Option<TranscodeState> {
-    said.info.last().map(|info| info.transcoding.clone())
-}
-
-#[test]
-fn what_becomes_of_the_video_is_told_at_each_step() {
-    let mut rig = rig(false);
-    rig.publishes(VideoCodec::Avc, Some(TranscodeReason::Reordering));
-    rig.avc(2);
-    assert_eq!(last_state(&rig.said()), Some(TranscodeState::Needed));
-    rig.join(1);
-    assert_eq!(last_state(&rig.said()), Some(TranscodeState::Waiting));
-    rig.made(true);
-    assert_eq!(last_state(&rig.said()), Some(TranscodeState::Running));
-    rig.made(false);
-    rig.avc(1);
-    assert_eq!(last_state(&rig.said()), None, "no news");
-    let publisher = PUBLISHER;
-    let restart = VideoReply::Restart { publisher };
-    rig.engine.handle_video_reply(restart, rig.now);
-    assert_eq!(last_state(&rig.said()), Some(TranscodeState::Waiting));
-    rig.made(true);
-    rig.said();
-    rig.leave(1);
-    assert_eq!(last_state(&rig.said()), None, "it goes on for a while");
-    rig.wait(TRANSCODE_LINGER / 2);
-    assert_eq!(last_state(&rig.said()), None);
-    rig.wait(TRANSCODE_LINGER / 2);
-    assert_eq!(last_state(&rig.said()), Some(TranscodeState::Needed));
-    rig.join(2);
-    assert_eq!(last_state(&rig.said()), Some(TranscodeState::Waiting));
-    rig.fails("install ffmpeg", Some(Duration::from_secs(20)));
-    let refused = TranscodeState::Refused("install ffmpeg".into());
-    assert_eq!(last_state(&rig.said()), Some(refused));
-    rig.publishes(VideoCodec::Avc, None);
-    rig.avc(1);
-    assert_eq!(last_state(&rig.said()), Some(TranscodeState::Off));
-}
-
-#[test]
-fn video_that_may_not_be_transcoded_is_refused_and_sound_alone_waits_for_nothing() {
-    let mut never = rig(false);
-    never.engine.set_video_mode(VideoMode::Never);
-    never.join(1);
-    never.publishes(VideoCodec::Avc, Some(TranscodeReason::Reordering));
-    let state = last_state(&never.said()).unwrap();
-    assert!(
-        state.problem().unwrap().contains("video.transcode"),
-        "{state:?}"
-    );
-    let mut always = rig(false);
-    always.engine.set_video_mode(VideoMode::Always);
-    always.join(1);
-    always.ingest(IngestOutput::Info(StreamInfo {
-        audio: Some("AAC-LC".into()),
-        ..StreamInfo::default()
-    }));
-    assert_eq!(last_state(&always.said()), Some(TranscodeState::Off));
 }

@@ -1,0 +1,126 @@
+//! Children that hang or fail, and when a stream is given up.
+
+use super::*;
+
+#[test]
+fn a_child_that_takes_frames_and_gives_none_for_a_second_is_replaced() {
+    let mut world = World::open(VideoSettings::default());
+    world.begin();
+    world.run(29);
+    assert_eq!(world.restarts(), 0);
+    let before = world.child();
+    world.run(3);
+    assert_eq!(world.restarts(), 1);
+    assert_eq!(world.killed, [before]);
+}
+
+#[test]
+fn a_child_that_never_gives_a_frame_is_replaced_as_soon() {
+    let mut world = World::open(VideoSettings::default());
+    world.run(29);
+    assert_eq!(world.restarts(), 0);
+    world.run(3);
+    assert_eq!(world.restarts(), 1);
+}
+
+#[test]
+fn an_encoder_in_hardware_has_longer_for_its_first_frame() {
+    let mut world = World::open(VideoSettings {
+        encoder: VideoEncoder::Nvenc,
+        ..VideoSettings::default()
+    });
+    world.run(88);
+    assert_eq!(world.restarts(), 0);
+    world.run(5);
+    assert_eq!(world.restarts(), 1);
+}
+
+#[test]
+fn children_that_never_give_a_frame_open_the_breaker_within_seconds() {
+    let mut world = World::open(VideoSettings::default());
+    let (start, mut restarts) = (world.now, 0);
+    while world.failure().is_none() {
+        world.run(1);
+        if world.restarts() > restarts {
+            restarts = world.restarts();
+            let newest = world.next - 1;
+            for number in newest / 60 * 60..=newest {
+                world.frame_number(number, number < newest);
+            }
+            world.read();
+        }
+        assert!(world.now - start < Duration::from_secs(8), "{restarts}");
+    }
+    assert_eq!(restarts, 5);
+    assert!(world.failure().unwrap().0.contains("gives none"));
+}
+
+#[test]
+fn a_silent_child_that_computes_is_spared_but_not_for_ever() {
+    let mut world = World::open(VideoSettings::default());
+    world.begin();
+    let since = world.now;
+    while world.restarts() == 0 {
+        world.frame_number(world.next, false);
+        world.next += 1;
+        world.read();
+        world.now += FRAME;
+        for child in world.transcoder.suspects(world.now) {
+            world.transcoder.spare(child, world.now);
+        }
+        world.pass(Duration::ZERO);
+    }
+    let silent = world.now - since;
+    let expected = Duration::from_secs(5);
+    assert!(
+        (expected..expected + 2 * FRAME).contains(&silent),
+        "{silent:?}"
+    );
+}
+
+#[test]
+fn a_publisher_s_pause_is_no_hang() {
+    let mut world = World::open(VideoSettings::default());
+    world.begin();
+    // As many as a codec may keep back.
+    world.run(16);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.restarts(), 0);
+    assert_eq!(world.settle(), None);
+}
+
+#[test]
+fn the_deadline_is_when_the_child_would_hang() {
+    let mut world = World::open(VideoSettings::default());
+    world.begin();
+    let since = world.now;
+    world.run(20);
+    assert_eq!(world.settle(), Some(since + Duration::from_secs(1)));
+}
+
+#[test]
+fn six_failures_within_a_minute_end_the_stream() {
+    let mut world = World::open(VideoSettings::default());
+    for _ in 0..5 {
+        world.run(1);
+        world.die("Segmentation fault");
+        assert_eq!(world.failure(), None);
+    }
+    world.die("Segmentation fault");
+    let (text, retry_after) = world.failure().unwrap();
+    assert!(text.contains("failed 5 times in a minute") && text.contains("Segmentation fault"));
+    assert_eq!(retry_after, Some(Duration::from_secs(60)));
+    assert_eq!(world.transcoder.stats().streams, 0);
+    assert_eq!(world.started.len(), 6);
+}
+
+#[test]
+fn failures_far_apart_end_nothing() {
+    let mut world = World::open(VideoSettings::default());
+    for _ in 0..20 {
+        world.die("");
+        world.pass(Duration::from_secs(13));
+    }
+    assert_eq!(world.failure(), None);
+    assert_eq!(world.restarts(), 20);
+}
