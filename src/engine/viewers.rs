@@ -504,7 +504,8 @@ fn tell_overload(told: &mut Option<Instant>, waited: Duration, core: CoreId, now
     if age.is_none_or(|age| age >= OVERLOAD_WARNING_INTERVAL) {
         *told = Some(now);
         log::warn!(
-            "overloaded: viewers wait {} ms for their turn, and some go without pictures up to the              next keyframe; fewer viewers or more cores help core={core}",
+            "overloaded: viewers wait {} ms for their turn, and some go without pictures up to the \
+             next keyframe; fewer viewers or more cores help core={core}",
             waited.as_millis()
         );
     }
