@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import sys
@@ -479,9 +480,8 @@ async def warm_up(server, browser):
 
 
 async def run(names):
-    LOGS.mkdir(parents=True, exist_ok=True)
-    for old in LOGS.iterdir():
-        old.unlink()
+    shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True)
     matrix.prepare([CASES[name] for name in names])
     server, browser = Server(), Browser()
     results = []
