@@ -1,18 +1,18 @@
 //! The composition root: binds the sockets, makes the channels, starts the threads, and ends them
 //! in order.
 
+mod threads;
 mod video;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use mio::Poll;
 use mio::net::TcpListener;
 
+use self::threads::{Job, Jobs, Stops, Threads};
 use crate::config::Config;
 use crate::control::{CandidatePolicy, Control, ControlConfig};
 use crate::engine::{Certificate, Engine, EngineConfig};
@@ -27,7 +27,7 @@ use crate::runtime::{
     AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
     CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TlsFiles,
     TlsKeeper, TranscodeLoop, UdpSocket, VideoMail, Watchdog, WebhookLoop, bind_udp_group,
-    choose_cpus, interface_addresses, mailbox, now, pin,
+    choose_cpus, interface_addresses, mailbox, now,
 };
 use crate::transcode::AudioSettings;
 use crate::webrtc::ViewerError;
@@ -85,16 +85,24 @@ pub struct Addresses {
 /// A running server. Dropping it does not stop it; [`Server::stop`] does.
 #[derive(Debug)]
 pub struct Server {
+    facts: Facts,
+    threads: Threads,
+}
+
+/// What is known of a server once its sockets are bound.
+#[derive(Debug)]
+struct Facts {
     addresses: Addresses,
     cores: usize,
     segments_max: usize,
     receive_buffer_bytes: usize,
-    control: Postbox<ControlMail>,
-    core_boxes: Vec<Postbox<CoreMail>>,
-    video: Postbox<VideoMail>,
-    control_thread: JoinHandle<()>,
-    core_threads: Vec<JoinHandle<()>>,
-    other_threads: Vec<JoinHandle<()>>,
+}
+
+/// A server of which nothing runs yet.
+struct Prepared {
+    facts: Facts,
+    jobs: Jobs,
+    stops: Stops,
 }
 
 /// A core's parts that exist before its loop does.
@@ -140,127 +148,115 @@ impl Server {
         // The crypto library of DTLS for TLS as well. An earlier server in this process may have
         // installed it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let placement =
-            choose_cpus(&config.cores).map_err(|text| StartError::Config { key: "cores", text })?;
-        let core_count = placement.cores.len();
-        let clock = Clock::start();
-        let tls = read_certificate(config, &clock)?;
-        let (listeners, sockets) = bind_all(config, core_count)?;
-        let addresses = addresses(config, &listeners, &sockets)?;
-        let receive_buffer_bytes = sockets.first().map_or(0, UdpSocket::receive_buffer_bytes);
-        let segments_max = sockets.first().map_or(1, UdpSocket::segments_max);
-
-        let (parts, boxes) = core_parts(core_count)?;
-        let (control_ends, control_box) = ControlEnds::new()?;
-        let (transcoders, workers, mut other_threads) = start_transcoders(config, &boxes.mail)?;
-        let (video, video_counters) =
-            video::start(config, &placement, &boxes.mail, &mut other_threads)?;
-        let webhook = Arc::<WebhookCounters>::default();
-        let webhooks = start_webhooks(config, &clock, &webhook, &mut other_threads)?;
-        let cores = parts.iter().map(|part| Arc::clone(&part.counters));
-        let counters = AllCounters {
-            cores: cores.collect(),
-            workers,
-            video: video_counters,
-            webhook,
-        };
-        let heartbeats = parts.iter().map(|part| part.heartbeat.clone()).collect();
-        let wiring = Wiring {
-            clock,
-            boxes,
-            control: control_box,
-            transcoders,
-            video,
-            video_mode: video::mode(&config.video),
-            notices: config.rtmp.notices,
-        };
-        let core_threads = start_cores(&wiring, &placement, parts, sockets)?;
-        let control = control_config(config, &addresses, core_count);
-        let ids = IdSource::operating_system();
-        let control = Control::new(control, clock.timebase(), ids, now());
-        let control_heartbeat = Heartbeat::new(now());
-        let control_loop = ControlLoop::new(ControlLoopConfig {
-            control,
-            listeners,
-            poll: control_ends.poll,
-            doorbell: control_ends.doorbell,
-            mailbox: control_ends.mailbox,
-            cores: wiring.boxes.mail.clone(),
-            webhooks,
-            counters,
-            heartbeat: control_heartbeat.clone(),
-            watchdog: Watchdog::new(heartbeats, control_heartbeat, now()),
-            tls,
-            https: config.http.tls,
-            handle_signals,
-        })
-        .map_err(environment("listen"))?;
-        let control_thread = spawn("control".into(), placement.control, move || {
-            control_loop.run()
-        })?;
-        Ok(Self {
-            addresses,
-            cores: core_count,
-            segments_max,
-            receive_buffer_bytes,
-            control: wiring.control,
-            core_boxes: wiring.boxes.mail,
-            video: wiring.video,
-            control_thread,
-            core_threads,
-            other_threads,
-        })
+        let Prepared { facts, jobs, stops } = prepare(config, handle_signals)?;
+        let threads = Threads::start(jobs, stops)?;
+        Ok(Self { facts, threads })
     }
 
     /// Where it can be reached.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
-        self.addresses
+        self.facts.addresses
     }
 
     /// How many core loops it runs.
     #[must_use]
     pub fn cores(&self) -> usize {
-        self.cores
+        self.facts.cores
     }
 
     /// Segments the kernel takes in one GSO train; 1 without GSO.
     #[must_use]
     pub fn segments_max(&self) -> usize {
-        self.segments_max
+        self.facts.segments_max
     }
 
     /// Bytes the kernel gave a core's socket for receiving.
     #[must_use]
     pub fn receive_buffer_bytes(&self) -> usize {
-        self.receive_buffer_bytes
+        self.facts.receive_buffer_bytes
     }
 
     /// Asks it to drain and end; [`Server::wait`] waits for that.
     pub fn stop(&self) {
-        if self.control.post(ControlMail::Stop).is_err() {
-            log::error!("control's mailbox is full: cannot stop");
-        }
+        self.threads.stop();
     }
 
     /// Waits until it was stopped and has drained. `false`: a thread died of a bug.
     pub fn wait(self) -> bool {
-        let mut sound = self.control_thread.join().is_ok();
-        for core in &self.core_boxes {
-            // A loop that ended already needs no telling.
-            let _ = core.post(CoreMail::Stop);
-        }
-        drop(self.core_boxes);
-        for thread in self.core_threads {
-            sound &= thread.join().is_ok();
-        }
-        // After the cores, whose last messages close their streams; its box has room then.
-        let _ = self.video.post(VideoMail::Stop);
-        for thread in self.other_threads {
-            sound &= thread.join().is_ok();
-        }
-        sound
+        self.threads.wait()
     }
+}
+
+/// Does everything that can fail for a reason of the operator's: nothing runs yet.
+fn prepare(config: &Config, handle_signals: bool) -> Result<Prepared, StartError> {
+    let placement =
+        choose_cpus(&config.cores).map_err(|text| StartError::Config { key: "cores", text })?;
+    let core_count = placement.cores.len();
+    let clock = Clock::start();
+    let tls = read_certificate(config, &clock)?;
+    let (listeners, sockets) = bind_all(config, core_count)?;
+    let facts = facts(config, &listeners, &sockets, core_count)?;
+
+    let (parts, boxes) = core_parts(core_count)?;
+    let (control_ends, control_box) = ControlEnds::new()?;
+    let (transcoders, workers, mut others) = transcoders(config, &boxes.mail);
+    let (video, video_counters, video_job) = video::prepare(config, &placement, &boxes.mail)?;
+    others.push(video_job);
+    let webhook = Arc::<WebhookCounters>::default();
+    let (webhooks, webhook_job) = webhooks(config, &clock, &webhook).unzip();
+    others.extend(webhook_job);
+    let counters = AllCounters {
+        cores: parts.iter().map(|part| part.counters.clone()).collect(),
+        workers,
+        video: video_counters,
+        webhook,
+    };
+    let heartbeats = parts.iter().map(|part| part.heartbeat.clone()).collect();
+    let wiring = Wiring {
+        clock,
+        boxes,
+        control: control_box,
+        transcoders,
+        video,
+        video_mode: video::mode(&config.video),
+        notices: config.rtmp.notices,
+    };
+    let cores = cores(&wiring, &placement, parts, sockets)?;
+    let control = control_config(config, &facts.addresses, core_count);
+    let ids = IdSource::operating_system();
+    let control = Control::new(control, clock.timebase(), ids, now());
+    let control_heartbeat = Heartbeat::new(now());
+    let control_loop = ControlLoop::new(ControlLoopConfig {
+        control,
+        listeners,
+        poll: control_ends.poll,
+        doorbell: control_ends.doorbell,
+        mailbox: control_ends.mailbox,
+        cores: wiring.boxes.mail.clone(),
+        webhooks,
+        counters,
+        heartbeat: control_heartbeat.clone(),
+        watchdog: Watchdog::new(heartbeats, control_heartbeat, now()),
+        tls,
+        https: config.http.tls,
+        handle_signals,
+    })
+    .map_err(environment("listen"))?;
+    let control = Job::new("control", placement.control, move || control_loop.run());
+    Ok(Prepared {
+        facts,
+        jobs: Jobs {
+            control,
+            cores,
+            others,
+        },
+        stops: Stops {
+            control: wiring.control,
+            cores: wiring.boxes.mail,
+            video: wiring.video,
+        },
+    })
 }
 
 fn environment(what: &'static str) -> impl Fn(io::Error) -> StartError {
@@ -329,26 +325,29 @@ fn read_certificate(config: &Config, clock: &Clock) -> Result<Option<TlsKeeper>,
     })
 }
 
-fn addresses(
+fn facts(
     config: &Config,
     listeners: &Listeners,
     sockets: &[UdpSocket],
-) -> Result<Addresses, StartError> {
+    cores: usize,
+) -> Result<Facts, StartError> {
     let local = |listener: &TcpListener| listener.local_addr().map_err(environment("listen"));
-    let webrtc = sockets
-        .first()
-        .map(UdpSocket::local_address)
-        .ok_or_else(|| StartError::Config {
-            key: "cores",
-            text: "at least one core is needed".into(),
-        })?;
-    Ok(Addresses {
-        rtmp: local(&listeners.rtmp)?,
-        rtmps: listeners.rtmps.as_ref().map(local).transpose()?,
-        http: local(&listeners.http)?,
-        https: config.http.tls,
-        metrics: local(&listeners.metrics)?,
-        webrtc,
+    let socket = sockets.first().ok_or_else(|| StartError::Config {
+        key: "cores",
+        text: "at least one core is needed".into(),
+    })?;
+    Ok(Facts {
+        addresses: Addresses {
+            rtmp: local(&listeners.rtmp)?,
+            rtmps: listeners.rtmps.as_ref().map(local).transpose()?,
+            http: local(&listeners.http)?,
+            https: config.http.tls,
+            metrics: local(&listeners.metrics)?,
+            webrtc: socket.local_address(),
+        },
+        cores,
+        segments_max: socket.segments_max(),
+        receive_buffer_bytes: socket.receive_buffer_bytes(),
     })
 }
 
@@ -393,16 +392,16 @@ impl ControlEnds {
     }
 }
 
-fn start_cores(
+fn cores(
     wiring: &Wiring,
     placement: &Placement,
     parts: Vec<CoreParts>,
     sockets: Vec<UdpSocket>,
-) -> Result<Vec<JoinHandle<()>>, StartError> {
+) -> Result<Vec<Job>, StartError> {
     let crypto = |error: ViewerError| StartError::Crypto(error.to_string());
     let certificate = Certificate::generate().map_err(crypto)?;
     let cores = u16::try_from(parts.len()).unwrap_or(u16::MAX);
-    let mut threads = Vec::with_capacity(parts.len());
+    let mut jobs = Vec::with_capacity(parts.len());
     for (index, (part, socket)) in parts.into_iter().zip(sockets).enumerate() {
         let core = CoreId(u16::try_from(index).unwrap_or(u16::MAX));
         let mut engine = Engine::new(EngineConfig {
@@ -434,28 +433,24 @@ fn start_cores(
         })
         .map_err(environment("webrtc.listen"))?;
         let cpu = placement.cores.get(index).copied().flatten();
-        threads.push(spawn(format!("core-{index}"), cpu, move || {
-            core_loop.run()
-        })?);
+        let name = format!("core-{index}");
+        jobs.push(Job::new(name, cpu, move || core_loop.run()));
     }
-    Ok(threads)
+    Ok(jobs)
 }
 
 type Transcoders = (
     Vec<Postbox<TranscodeMsg>>,
     Vec<Arc<TranscodeCounters>>,
-    Vec<JoinHandle<()>>,
+    Vec<Job>,
 );
 
-fn start_transcoders(
-    config: &Config,
-    cores: &[Postbox<CoreMail>],
-) -> Result<Transcoders, StartError> {
+fn transcoders(config: &Config, cores: &[Postbox<CoreMail>]) -> Transcoders {
     let settings = AudioSettings {
         bitrate: config.audio.bitrate,
         ..AudioSettings::default()
     };
-    let (mut boxes, mut counters, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut boxes, mut counters, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..config.transcode.workers {
         let (postbox, inbox) = mailbox(TRANSCODE_INBOX_UNITS, None);
         let counted = Arc::<TranscodeCounters>::default();
@@ -468,26 +463,21 @@ fn start_transcoders(
         );
         counters.push(counted);
         boxes.push(postbox);
-        threads.push(spawn(format!("transcode-{index}"), None, move || {
-            worker.run()
-        })?);
+        let name = format!("transcode-{index}");
+        jobs.push(Job::new(name, None, move || worker.run()));
     }
-    Ok((boxes, counters, threads))
+    (boxes, counters, jobs)
 }
 
-fn start_webhooks(
+fn webhooks(
     config: &Config,
     clock: &Clock,
     counters: &Arc<WebhookCounters>,
-    threads: &mut Vec<JoinHandle<()>>,
-) -> Result<Option<Postbox<crate::webhook::WebhookEvent>>, StartError> {
-    let Some(url) = config.webhook.url.clone() else {
-        return Ok(None);
-    };
+) -> Option<(Postbox<crate::webhook::WebhookEvent>, Job)> {
+    let url = config.webhook.url.clone()?;
     let (postbox, inbox) = mailbox(WEBHOOK_OUTBOX_EVENTS_MAX, None);
     let webhooks = WebhookLoop::new(url, inbox, clock.timebase(), Arc::clone(counters));
-    threads.push(spawn("webhook".into(), None, move || webhooks.run())?);
-    Ok(Some(postbox))
+    Some((postbox, Job::new("webhook", None, move || webhooks.run())))
 }
 
 fn control_config(config: &Config, addresses: &Addresses, cores: usize) -> ControlConfig {
@@ -514,28 +504,4 @@ fn control_config(config: &Config, addresses: &Addresses, cores: usize) -> Contr
         rtmp_port: addresses.rtmp.port(),
         rtmps_port: addresses.rtmps.map(|address| address.port()),
     }
-}
-
-fn spawn(
-    name: String,
-    cpu: Option<usize>,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, StartError> {
-    let what = format!("cannot start thread {name}");
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || {
-            if let Some(cpu) = cpu
-                && !pin(cpu)
-            {
-                log::warn!("cannot pin this thread, it runs on any CPU cpu={cpu}");
-            }
-            // Sessions run under a guard of their own. A panic that comes to here has taken a
-            // whole thread's work with it: the service manager starts a whole server again.
-            if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
-                log::error!("a bug ended a thread of the server, please report it");
-                std::process::abort();
-            }
-        })
-        .map_err(|source| StartError::Environment { what, source })
 }

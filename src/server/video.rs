@@ -1,11 +1,10 @@
 //! The video transcoder's part of the wiring.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use mio::Poll;
 
-use super::{StartError, environment, spawn};
+use super::{Job, StartError, environment};
 use crate::config::{self, Config};
 use crate::limits::{VIDEO_CHILD_THREADS_MAX, VIDEO_MAILBOX_MESSAGES};
 use crate::metrics::VideoCounters;
@@ -15,16 +14,15 @@ use crate::runtime::{
 };
 use crate::transcode::video::{VideoEncoder, VideoMode, VideoSettings};
 
-/// Starts its thread.
+/// Makes its thread ready.
 ///
 /// # Errors
-/// When the system gives no poll or no thread.
-pub(super) fn start(
+/// When the system gives no poll.
+pub(super) fn prepare(
     config: &Config,
     placement: &Placement,
     cores: &[Postbox<CoreMail>],
-    threads: &mut Vec<JoinHandle<()>>,
-) -> Result<(Postbox<VideoMail>, Arc<VideoCounters>), StartError> {
+) -> Result<(Postbox<VideoMail>, Arc<VideoCounters>, Job), StartError> {
     let poll = Poll::new().map_err(environment("poll"))?;
     let doorbell = Doorbell::new(poll.registry(), DOORBELL).map_err(environment("waker"))?;
     let (postbox, inbox) = mailbox(VIDEO_MAILBOX_MESSAGES, Some(doorbell.clone()));
@@ -45,8 +43,8 @@ pub(super) fn start(
         cores: cores.to_vec(),
         counters: Arc::clone(&counters),
     });
-    threads.push(spawn("video".into(), None, move || video.run())?);
-    Ok((postbox, counters))
+    let job = Job::new("video", None, move || video.run());
+    Ok((postbox, counters, job))
 }
 
 /// The operator's choice of what is transcoded.
