@@ -21,6 +21,8 @@ pub(super) const READ_BYTES: usize = 16 * 1_024;
 /// How long a peer may take to read the last answer and close, before we do: closing at once
 /// would take back an answer to a request that it is still sending.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long it may take before that to take the answer into its own system.
+const LAST_WRITE: Duration = Duration::from_secs(10);
 /// Reads in one turn.
 const READS_PER_TURN: usize = 4;
 
@@ -59,8 +61,10 @@ pub(super) struct HttpConn {
     deadline: Instant,
     /// When TLS must have shaken hands.
     open_by: Instant,
-    /// The peer closed its side, or the connection broke.
+    /// The connection is of no more use.
     gone: bool,
+    /// The peer closed its side. It may wait for an answer.
+    ended: bool,
     /// The session is over: close when the peer does, or then.
     linger_until: Option<Instant>,
     /// The socket was shut down for writing.
@@ -86,6 +90,7 @@ impl HttpConn {
             deadline: now,
             open_by: now + TLS_HANDSHAKE_DEADLINE,
             gone: false,
+            ended: false,
             linger_until: None,
             said_all: false,
         })
@@ -125,7 +130,7 @@ impl HttpConn {
         if let Speaks::WebSocket(session) = &mut self.speaks {
             session.handle_backlog(self.tcp.unwritten_bytes());
         }
-        let over = self.linger(now) || self.is_slow_to_open(now);
+        let over = self.linger(now) || (self.ended && self.said_all) || self.is_slow_to_open(now);
         TurnOutcome {
             open: usable && !over && !self.gone,
             more,
@@ -134,13 +139,15 @@ impl HttpConn {
 
     /// Waits a little for the peer to read the last of it. `true`: it had its time.
     fn linger(&mut self, now: Instant) -> bool {
-        let Some(until) = self.linger_until else {
+        let Some(mut until) = self.linger_until else {
             return false;
         };
         if self.tcp.is_done() && !self.said_all {
             // Once: each shutdown is an event that wakes this loop again.
             self.said_all = true;
             self.tcp.end_writing();
+            until = now + LINGER;
+            self.linger_until = Some(until);
         }
         self.deadline = until;
         now >= until
@@ -170,7 +177,15 @@ impl HttpConn {
                     }
                 }
                 ReadOutcome::Empty => return false,
-                ReadOutcome::Closed | ReadOutcome::Broken => {
+                ReadOutcome::Closed => {
+                    self.ended = true;
+                    match &mut self.speaks {
+                        Speaks::Http(session) => session.handle_end(now),
+                        Speaks::WebSocket(_) => self.gone = true,
+                    }
+                    return false;
+                }
+                ReadOutcome::Broken => {
                     self.gone = true;
                     return false;
                 }
@@ -200,7 +215,7 @@ impl HttpConn {
                     }
                     HttpOutput::Close => {
                         self.tcp.close_when_written();
-                        self.linger_until = Some(now + LINGER);
+                        self.linger_until = Some(now + LAST_WRITE);
                         true
                     }
                     HttpOutput::Timeout(at) => {
@@ -221,7 +236,7 @@ impl HttpConn {
                     WsOutput::Close { code, reason } => {
                         log::debug!("WebSocket closes: {reason} code={code} peer={}", self.peer);
                         self.tcp.close_when_written();
-                        self.linger_until = Some(now + LINGER);
+                        self.linger_until = Some(now + LAST_WRITE);
                         true
                     }
                     WsOutput::Timeout(at) => {

@@ -11,7 +11,8 @@ use mio::{Interest, Registry, Token};
 
 use super::tls::{HANDSHAKE_RECORD, TlsLayer, TlsTerms, Written};
 
-/// Bytes that wait for a peer that does not read; beyond, it is cut off.
+/// Bytes that wait for a peer that does not read; whatever it is to get beyond, it is cut off. One
+/// answer may be larger than this: what waits is bounded by it and the largest answer.
 pub(super) const WRITE_BYTES_MAX: usize = 512 * 1_024;
 
 /// Slices handed to one `writev`.
@@ -111,9 +112,12 @@ impl TcpConn {
         if self.mute {
             return true;
         }
+        if self.unwritten_bytes > WRITE_BYTES_MAX {
+            return false;
+        }
         self.unwritten_bytes += bytes.len();
         self.unwritten.push_back(bytes);
-        self.flush() && self.unwritten_bytes <= WRITE_BYTES_MAX
+        self.flush()
     }
 
     /// Writes what the socket takes. `false`: it broke.
@@ -235,5 +239,44 @@ pub(super) fn without_interrupt<T>(mut step: impl FnMut() -> io::Result<T>) -> i
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             outcome => return outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Peer};
+
+    use super::*;
+
+    /// More than the system's buffers hold.
+    const LARGE: usize = 32 << 20;
+
+    #[test]
+    fn large_answer_reaches_a_slow_reader_whole_and_nothing_is_queued_behind_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = Peer::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut poll = mio::Poll::new().unwrap();
+        let stream = TcpStream::from_std(stream);
+        let mut conn = TcpConn::register(stream, None, poll.registry(), Token(0)).unwrap();
+
+        assert!(conn.write(vec![7; LARGE].into()));
+        assert!(conn.unwritten_bytes() > WRITE_BYTES_MAX);
+        assert!(!conn.write(Bytes::from_static(b"more")));
+
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            all
+        });
+        conn.close_when_written();
+        let mut events = mio::Events::with_capacity(8);
+        while !conn.is_done() {
+            poll.poll(&mut events, None).unwrap();
+            assert!(conn.flush());
+        }
+        conn.end_writing();
+        assert!(reader.join().unwrap() == vec![7; LARGE]);
     }
 }

@@ -29,6 +29,8 @@ pub struct HttpSession {
     answered: u32,
     /// The peer sent more than we keep: nothing after the current request is read.
     overrun: bool,
+    /// The peer sends nothing more: what is whole is answered, and then this ends.
+    ended: bool,
 }
 
 /// What a connection wants.
@@ -104,6 +106,7 @@ impl HttpSession {
             output: VecDeque::new(),
             answered: 0,
             overrun: false,
+            ended: false,
         }
     }
 
@@ -121,6 +124,14 @@ impl HttpSession {
         let (kept, lost) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
         self.input.extend_from_slice(kept);
         self.overrun |= !lost.is_empty();
+        self.advance(now);
+        self.check_invariants();
+    }
+
+    /// The peer ended its side. It may still read (RFC 9112 §9.6 lets a client do so after its last
+    /// request): requests that are here whole are answered.
+    pub fn handle_end(&mut self, now: Instant) {
+        self.ended = true;
         self.advance(now);
         self.check_invariants();
     }
@@ -238,6 +249,9 @@ impl HttpSession {
             return;
         }
         self.read_body();
+        if self.ended && self.wants_input() {
+            self.close();
+        }
     }
 
     fn read_head(&mut self, now: Instant) -> Result<(), HttpResponse> {

@@ -1,5 +1,7 @@
 //! WHEP and WebSocket against the real server, and what the reference server gets wrong.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use crate::kit::clip::LiveClip;
@@ -187,4 +189,29 @@ fn pages_health_and_metrics_answer() {
         metrics.body
     );
     wait_live(&server, "pages", true);
+}
+
+/// As `nc -N` and simple scripts do: all requests, the end of the stream, then reading.
+#[test]
+fn client_that_ends_its_side_gets_its_answers() {
+    let (server, _clip, _viewer) = playing(2, "half");
+    let offer = UdpViewer::new().player.offer();
+    let host = server.addresses.http;
+    let requests = format!(
+        "GET /v1/health HTTP/1.1\r\nHost: {host}\r\n\r\n\
+         POST /half/whep HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/sdp\r\n\
+         Content-Length: {}\r\n\r\n{offer}",
+        offer.len(),
+    );
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.write_all(requests.as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    let statuses: Vec<_> = answers
+        .split("HTTP/1.1 ")
+        .skip(1)
+        .map(|answer| &answer[..3])
+        .collect();
+    assert_eq!(statuses, ["200", "201"], "{answers}");
 }

@@ -158,6 +158,26 @@ fn http_1_0_and_connection_close_end_after_the_answer() {
 }
 
 #[test]
+fn peer_that_ends_its_side_gets_its_answers_and_then_the_end() {
+    let ended_after = |input: &str| {
+        let now = start();
+        let mut session = HttpSession::new(now);
+        let mut seen = Seen::default();
+        session.handle_input(input.as_bytes(), now);
+        session.handle_end(now);
+        drain(&mut session, &mut seen, now);
+        assert!(seen.closed, "{input:?}");
+        seen.statuses()
+    };
+    assert_eq!(ended_after(CLEAN), [200]);
+    assert_eq!(ended_after(&CLEAN.repeat(3)), [200, 200, 200]);
+    // A request that is not whole will never be.
+    assert_eq!(ended_after(&format!("{CLEAN}GET / HT")), [200]);
+    assert!(ended_after("GET / HT").is_empty());
+    assert!(ended_after("").is_empty());
+}
+
+#[test]
 fn hundredth_answer_closes_the_connection() {
     let seen = run(CLEAN.repeat(150));
     assert_eq!(seen.requests.len(), 100);
