@@ -144,7 +144,7 @@ fn shown(reply: &VideoReply) -> Option<MediaTime> {
 }
 
 #[test]
-fn pixels_that_are_not_square_and_odd_sizes_become_what_browsers_show_right() {
+fn pixels_that_are_not_square_turned_pictures_and_odd_sizes_become_what_browsers_show_right() {
     let square = |source: &SourceVideo, settings| {
         let video = KitVideo::start(settings);
         video.open(source);
@@ -170,6 +170,11 @@ fn pixels_that_are_not_square_and_odd_sizes_become_what_browsers_show_right() {
         ..VideoSettings::default()
     };
     assert_eq!(square(&b_frames(), small.clone()), Some((160, 90)));
+    let turned = format!(
+        "{x264} -pix_fmt yuv420p -bsf:v h264_metadata=display_orientation=insert:rotate=90"
+    );
+    let turned = video::source(VideoCodec::Avc, "turned", "320x180", 25, 1, &turned);
+    assert_eq!(square(&turned, VideoSettings::default()), Some((180, 320)));
     let upright = format!("{x264} -pix_fmt yuv420p");
     let upright = video::source(VideoCodec::Avc, "upright", "180x320", 25, 1, &upright);
     assert_eq!(square(&upright, small), Some((90, 160)));

@@ -121,6 +121,7 @@ mod tests {
             pts: MediaTime::from_millis(pts_ms),
             dts: MediaTime::from_millis(pts_ms),
             key,
+            disposable: false,
             data: vec![0; bytes].into(),
             received: Instant::now(),
         }

@@ -255,6 +255,8 @@ fn untranscoded(reason: TranscodeReason) -> String {
         TranscodeReason::Codec(_) => "there is no picture",
         TranscodeReason::Reordering
         | TranscodeReason::Interlaced
+        | TranscodeReason::PixelShape
+        | TranscodeReason::Rotation
         | TranscodeReason::PixelFormat => "the picture is wrong or missing in browsers",
     };
     format!(
@@ -272,6 +274,8 @@ fn conversion(mode: VideoMode, reason: TranscodeReason, trouble: Option<&str>) -
                 TranscodeReason::Codec(_) => Severity::Problem,
                 TranscodeReason::Reordering
                 | TranscodeReason::Interlaced
+                | TranscodeReason::PixelShape
+                | TranscodeReason::Rotation
                 | TranscodeReason::PixelFormat => Severity::Warning,
             };
             (severity, untranscoded(reason))
@@ -309,6 +313,7 @@ pub(super) fn coded(frame: &VideoFrame) -> CodedFrame {
         pts: frame.pts,
         dts: frame.dts,
         key: frame.key,
+        disposable: frame.disposable,
         data: frame.data.slice(start..),
         received: frame.received,
     }

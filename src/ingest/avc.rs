@@ -13,7 +13,7 @@ use super::video::{RECORD_BYTES_MAX, Timing, frames_per_1000_s};
 use super::warning::IngestWarning;
 use crate::media::avc::{
     AvcError, Change, DecoderConfig, NAL_UNITS_PER_ACCESS_UNIT_MAX, NalHeader, NalLengthSize,
-    NalType, NalUnits, ParameterSetStore, SliceHeader, SpsInfo, profile_name,
+    NalType, NalUnits, ParameterSetStore, SliceHeader, SpsInfo, is_turned, profile_name,
 };
 use crate::media::codec::{TranscodeReason, VideoCodec, VideoConfig};
 use crate::media::frame::{ParameterSets, StreamInfo, VideoFrame};
@@ -215,6 +215,9 @@ impl AvcTrack {
             return None;
         }
         let pts = timing.presentation_time();
+        if picture.key {
+            self.watch_orientation(&unit.nal_units, &message, report);
+        }
         self.watch_fields(&picture, &message, report);
         self.watch_order(picture.bidirectional, pts, report);
         Some(VideoFrame {
@@ -274,6 +277,23 @@ impl AvcTrack {
         }
     }
 
+    /// Said with each picture that one may begin with.
+    fn watch_orientation(
+        &mut self,
+        nal_units: &[Range<usize>],
+        message: &Bytes,
+        report: &mut Report,
+    ) {
+        let units = nal_units.iter().filter_map(|it| message.get(it.clone()));
+        let is_sei = |unit: &&[u8]| {
+            let header = unit.first().and_then(|&byte| NalHeader::parse(byte).ok());
+            header.is_some_and(|header| header.nal_type == NalType::Sei)
+        };
+        if self.reason.is_none() && units.filter(is_sei).any(is_turned) {
+            self.found(TranscodeReason::Rotation, report);
+        }
+    }
+
     fn watch_order(&mut self, bidirectional: bool, pts: MediaTime, report: &mut Report) {
         let backwards = self.last_pts.is_some_and(|last| pts < last);
         self.last_pts = Some(pts);
@@ -283,14 +303,23 @@ impl AvcTrack {
     }
 }
 
+/// By how many percent a pixel may be wider or higher than a square: scalers that round a picture's
+/// size make such pixels, and nobody sees it.
+const PIXEL_SHAPE_PERCENT: u64 = 3;
+
 /// Why browsers cannot play what an SPS announces. Without `max_num_reorder_frames`, the order
 /// counts as kept until a picture proves otherwise.
 fn announced_reason(sps: &SpsInfo) -> Option<TranscodeReason> {
     if !sps.plain_pixels {
         return Some(TranscodeReason::PixelFormat);
     }
-    let reorders = sps.max_num_reorder_frames.is_some_and(|count| count > 0);
-    reorders.then_some(TranscodeReason::Reordering)
+    if sps.max_num_reorder_frames.is_some_and(|count| count > 0) {
+        return Some(TranscodeReason::Reordering);
+    }
+    let (width, height) = sps.sample_aspect_ratio?;
+    let difference = u64::from(width.abs_diff(height)).saturating_mul(100);
+    let squeezed = difference > PIXEL_SHAPE_PERCENT.saturating_mul(width.min(height).into());
+    squeezed.then_some(TranscodeReason::PixelShape)
 }
 
 fn advice_on(reason: TranscodeReason, sps: &SpsInfo) -> Option<IngestWarning> {
@@ -300,6 +329,8 @@ fn advice_on(reason: TranscodeReason, sps: &SpsInfo) -> Option<IngestWarning> {
         TranscodeReason::PixelFormat => Some(IngestWarning::PixelFormat {
             profile: profile_name(sps.profile_level_id),
         }),
+        TranscodeReason::PixelShape => Some(IngestWarning::PixelShape),
+        TranscodeReason::Rotation => Some(IngestWarning::Rotation),
         TranscodeReason::Codec(_) => None,
     }
 }

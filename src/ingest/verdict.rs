@@ -209,6 +209,8 @@ fn is_standing(code: &str) -> bool {
         "keyframe_interval",
         "pixel_format",
         "interlaced",
+        "pixel_shape",
+        "rotation",
         "video_codec",
         "video_unknown",
         "audio_unknown",

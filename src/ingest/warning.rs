@@ -22,6 +22,10 @@ pub enum IngestWarning {
     },
     /// Pictures are made of fields.
     Interlaced,
+    /// Pixels are not square.
+    PixelShape,
+    /// Pictures are to be turned or mirrored before they are shown.
+    Rotation,
     /// The video is not H.264.
     VideoCodec(VideoCodec),
     /// The video cannot be played.
@@ -55,7 +59,7 @@ pub enum IngestWarning {
 }
 
 /// How many kinds of warnings there are.
-pub(super) const WARNING_KINDS: usize = 19;
+pub(super) const WARNING_KINDS: usize = 21;
 
 impl IngestWarning {
     /// Number of its kind, below [`WARNING_KINDS`].
@@ -80,6 +84,8 @@ impl IngestWarning {
             Self::BadAudio => 16,
             Self::Multitrack => 17,
             Self::TimestampJump => 18,
+            Self::PixelShape => 19,
+            Self::Rotation => 20,
         }
     }
 
@@ -102,6 +108,17 @@ impl IngestWarning {
                  for them, which costs the server CPU and adds delay. To avoid that, send \
                  progressive video: switch the camera to a mode with \"p\" (1080p instead of 1080i). \
                  In ffmpeg: -vf yadif and neither -flags +ildct nor +ilme",
+            ),
+            Self::PixelShape => Some(
+                "The video's pixels are not square, which browsers show squeezed: it has to be \
+                 converted for them, which costs the server CPU and adds delay. To avoid that, send \
+                 it in the size it is shown in. In ffmpeg: -vf scale=iw*sar:ih,setsar=1",
+            ),
+            Self::Rotation => Some(
+                "The video is to be turned or mirrored before it is shown, which browsers do not do: \
+                 it has to be converted for them, which costs the server CPU and adds delay. To \
+                 avoid that, turn the picture in the encoder (phones: lock the orientation before \
+                 going live). In ffmpeg: leave -autorotate on",
             ),
             Self::TransportStream => Some(
                 "The video is announced as an MPEG-2 transport stream, which is not played \
@@ -190,6 +207,8 @@ impl fmt::Display for IngestWarning {
             Self::Reordering
             | Self::KeyframeInterval
             | Self::Interlaced
+            | Self::PixelShape
+            | Self::Rotation
             | Self::TransportStream
             | Self::VideoConfigMissing
             | Self::AudioConfigMissing

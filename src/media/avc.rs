@@ -4,6 +4,7 @@
 
 pub(super) mod bits;
 mod parameter_sets;
+mod sei;
 
 use std::fmt;
 use std::ops::Range;
@@ -11,6 +12,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use parameter_sets::{Change, ParameterSetStore, SpsInfo, profile_name};
+pub use sei::is_turned;
 
 use bits::RbspBits;
 

@@ -142,6 +142,8 @@ pub struct CodedFrame {
     pub dts: MediaTime,
     /// Whether decoding may begin here.
     pub key: bool,
+    /// Whether nothing refers to it, as far as is known: if it is not shown, it need not be decoded.
+    pub disposable: bool,
     /// Its bytes as Matroska takes them: length-prefixed NAL units (H.264, H.265), OBUs without a
     /// temporal delimiter (AV1), or the codec's frame: all that follows the FLV tag's header
     /// byte, for VP6 without the adjustment byte (see [`VideoConfig::record`]), with alpha still
@@ -160,6 +162,10 @@ pub enum TranscodeReason {
     Interlaced,
     /// More than 8 bits a sample, or chroma other than 4:2:0.
     PixelFormat,
+    /// Pixels are not square: browsers show them as if they were.
+    PixelShape,
+    /// Pictures are to be turned or mirrored, which browsers leave undone.
+    Rotation,
     /// Not H.264.
     Codec(VideoCodec),
 }
@@ -170,6 +176,8 @@ impl fmt::Display for TranscodeReason {
             Self::Reordering => f.write_str("it has B-frames"),
             Self::Interlaced => f.write_str("it is interlaced"),
             Self::PixelFormat => f.write_str("its pixels are not 8-bit 4:2:0"),
+            Self::PixelShape => f.write_str("its pixels are not square"),
+            Self::Rotation => f.write_str("it is to be turned before it is shown"),
             Self::Codec(codec) => write!(f, "it is {codec}"),
         }
     }

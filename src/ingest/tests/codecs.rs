@@ -163,6 +163,26 @@ fn pixels_and_fields_need_transcoding_and_are_said() {
     assert_eq!(rig.frames().len(), 6);
 }
 
+#[test]
+fn pictures_to_be_turned_and_pixels_that_are_not_square_need_transcoding() {
+    for (rig, reason, warning) in [
+        (
+            sample!("turned"),
+            TranscodeReason::Rotation,
+            IngestWarning::Rotation,
+        ),
+        (
+            sample!("anamorphic"),
+            TranscodeReason::PixelShape,
+            IngestWarning::PixelShape,
+        ),
+    ] {
+        assert_eq!(rig.ingest.info().transcode, Some(reason));
+        assert_eq!(rig.warnings(), [warning]);
+        assert_eq!(rig.frames().len(), 6);
+    }
+}
+
 /// 320 × 192, `frame_mbs_only_flag` 0 without MBAFF: SPS 0, `log2_max_frame_num` 4,
 /// `pic_order_cnt_type` 2, one reference, 20 × 6 map units, no cropping, no VUI.
 const FIELDS_SPS: &[u8] = &[0x67, 77, 0, 30, 0xda, 0x05, 0x0c, 0x48];

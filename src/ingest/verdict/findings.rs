@@ -61,6 +61,8 @@ pub(super) fn of_warning(warning: &IngestWarning) -> VerdictItem {
         IngestWarning::KeyframeInterval => ("keyframe_interval", Severity::Warning),
         IngestWarning::PixelFormat { .. } => ("pixel_format", Severity::Warning),
         IngestWarning::Interlaced => ("interlaced", Severity::Warning),
+        IngestWarning::PixelShape => ("pixel_shape", Severity::Warning),
+        IngestWarning::Rotation => ("rotation", Severity::Warning),
         IngestWarning::VideoCodec(_) => ("video_codec", Severity::Warning),
         IngestWarning::UnknownVideo(_) => ("video_unknown", Severity::Problem),
         IngestWarning::UnknownAudio(_) => ("audio_unknown", Severity::Problem),

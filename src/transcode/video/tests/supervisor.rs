@@ -83,6 +83,7 @@ impl World {
             pts: time,
             dts: time,
             key: number % 60 == 0,
+            disposable: false,
             data: Bytes::from(format!("<{number}>")),
             received: self.now,
         };
@@ -99,6 +100,7 @@ impl World {
             pts: MediaTime::from_millis(number * 33),
             dts: MediaTime::from_millis(self.next * 33),
             key: false,
+            disposable: false,
             data: Bytes::from(format!("<{}>", self.next)),
             received: self.now,
         };

@@ -1,0 +1,121 @@
+//! Supplemental enhancement information (14496-10 annex D), as far as it says how a picture is shown.
+
+use super::bits::RbspBits;
+
+/// Payload type of a display orientation (14496-10 §D.1.27).
+const DISPLAY_ORIENTATION: u32 = 47;
+/// Bytes of messages that are looked through, in one NAL unit: real ones before a display orientation
+/// are small.
+const SCANNED_BYTES_MAX: u32 = 4_096;
+/// What is taken for upright, in 2^-16 turns: one degree.
+const UPRIGHT_MAX: u32 = (1 << 16) / 360;
+
+/// Whether a SEI NAL unit says that the picture must be turned or mirrored before it is shown: to be
+/// done by players, and browsers do not over WebRTC.
+#[must_use]
+pub fn is_turned(nal_unit: &[u8]) -> bool {
+    let payload = nal_unit.get(1..).unwrap_or_default();
+    orientation(RbspBits::new(payload)).unwrap_or(false)
+}
+
+/// Looks for the orientation; `None` if there is none.
+fn orientation(mut bits: RbspBits<'_>) -> Option<bool> {
+    let mut scanned = 0_u32;
+    while scanned < SCANNED_BYTES_MAX {
+        let payload_type = number(&mut bits)?;
+        let payload_size = number(&mut bits)?;
+        if payload_type == DISPLAY_ORIENTATION {
+            let cancel = bits.bit()?;
+            let mirrored = bits.bit()? | bits.bit()?;
+            let turned = bits.bits(16)?;
+            let upright = turned <= UPRIGHT_MAX || turned >= (1 << 16) - UPRIGHT_MAX;
+            return Some(!cancel && (mirrored || !upright));
+        }
+        scanned = scanned.saturating_add(payload_size).saturating_add(2);
+        if scanned < SCANNED_BYTES_MAX {
+            bits.skip(payload_size.saturating_mul(8))?;
+        }
+    }
+    None
+}
+
+/// A payload's type or size: bytes that are added up as long as they are 255 (§7.3.2.3.1).
+fn number(bits: &mut RbspBits<'_>) -> Option<u32> {
+    let mut sum = 0_u32;
+    loop {
+        let byte = bits.bits(8)?;
+        sum = sum.checked_add(byte)?;
+        if sum > SCANNED_BYTES_MAX {
+            return None;
+        }
+        if byte < 255 {
+            return Some(sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A display orientation: 16 bits of turn between the flags and what follows.
+    fn message(cancel: bool, horizontal: bool, vertical: bool, turn: u16) -> Vec<u8> {
+        let flags = u32::from(cancel) << 2 | u32::from(horizontal) << 1 | u32::from(vertical);
+        // A repetition period of 1 in three bits, no extension, and the stop bit.
+        let bits = flags << 29 | u32::from(turn) << 13 | 0b0_1001 << 8;
+        let [a, b, c, d] = bits.to_be_bytes();
+        vec![47, 4, a, b, c, d]
+    }
+
+    fn sei(messages: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = vec![6];
+        for byte in messages.concat() {
+            // Emulation prevention (14496-10 §7.4.1).
+            if bytes.ends_with(&[0, 0]) && byte <= 3 {
+                bytes.push(3);
+            }
+            bytes.push(byte);
+        }
+        bytes.push(0x80);
+        bytes
+    }
+
+    #[test]
+    fn turned_and_mirrored_pictures_are_told_from_upright_ones() {
+        for (turn, turned) in [
+            (0, false),
+            (100, false),
+            (0xffff, false),
+            (0x4000, true),
+            (0x8000, true),
+            (0xc000, true),
+            (1_000, true),
+        ] {
+            let unit = sei(&[message(false, false, false, turn)]);
+            assert_eq!(is_turned(&unit), turned, "{turn}");
+            assert!(!is_turned(&sei(&[message(true, false, false, turn)])));
+        }
+        assert!(is_turned(&sei(&[message(false, true, false, 0)])));
+        assert!(is_turned(&sei(&[message(false, false, true, 0)])));
+    }
+
+    #[test]
+    fn it_is_found_behind_other_messages_and_missing_ones_are_no_news() {
+        let mut long = vec![5, 255, 45];
+        long.resize(3 + 300, 0);
+        let turned = message(false, false, false, 0x4000);
+        assert!(is_turned(&sei(&[vec![1, 1, 0], long.clone(), turned])));
+        assert!(!is_turned(&sei(&[vec![1, 1, 0], long])));
+    }
+
+    #[test]
+    fn broken_and_endless_ones_end() {
+        let whole = sei(&[message(false, false, false, 0x4000)]);
+        for length in 0..4 {
+            assert!(!is_turned(&whole[..length]));
+        }
+        assert!(!is_turned(&[6, 47, 255]));
+        assert!(!is_turned(&[&[6][..], &[255; 100_000]].concat()));
+        assert!(!is_turned(&[&[6][..], &[1; 100_000]].concat()));
+    }
+}
