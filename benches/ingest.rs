@@ -89,16 +89,22 @@ fn ingest(criterion: &mut Criterion) {
 }
 
 fn chunks(criterion: &mut Criterion) {
-    let mut reader = kit_chunks::reader();
-    let message = kit_chunks::message();
     let mut group = criterion.benchmark_group("ingest");
-    group.throughput(Throughput::Bytes(message.len() as u64));
-    group.bench_function("chunks_of_4_kib", |bencher| {
-        bencher.iter(|| {
-            let got = kit_chunks::read(&mut reader, &message);
-            assert_eq!(got, kit_chunks::MESSAGE_BYTES);
+    // The last is the smallest there may be, as only a stranger with bad intent chooses it.
+    for (name, size) in [
+        ("chunks_of_4_kib", kit_chunks::CHUNK_BYTES),
+        ("chunks_of_1_byte", 1),
+    ] {
+        let mut reader = kit_chunks::reader(size);
+        let message = kit_chunks::message(size);
+        group.throughput(Throughput::Bytes(kit_chunks::MESSAGE_BYTES as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let got = kit_chunks::read(&mut reader, &message);
+                assert_eq!(got, kit_chunks::MESSAGE_BYTES);
+            });
         });
-    });
+    }
     group.finish();
 }
 

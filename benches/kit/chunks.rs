@@ -8,17 +8,18 @@ use std::hint::black_box;
 
 use rtmpeer::rtmp::chunk::{Admission, ChunkReader};
 
-const CHUNK_BYTES: usize = 4_096;
+/// The chunk size of those encoders.
+pub(crate) const CHUNK_BYTES: usize = 4_096;
 /// Payload of the message.
 pub(crate) const MESSAGE_BYTES: usize = 16 * CHUNK_BYTES;
 /// What a core reads from a socket at once.
 const READ_BYTES: usize = 64 * 1_024;
 
-/// A reader that takes such chunks.
-pub(crate) fn reader() -> ChunkReader {
+/// A reader that takes chunks of so many bytes.
+pub(crate) fn reader(chunk_bytes: usize) -> ChunkReader {
     let mut reader = ChunkReader::new();
     reader.set_admission(Admission::Media);
-    let size = u32::try_from(CHUNK_BYTES).unwrap().to_be_bytes();
+    let size = u32::try_from(chunk_bytes).unwrap().to_be_bytes();
     // Chunk stream 2, format 0; a Set Chunk Size of 4 bytes (§5.3.1.2.1, §5.4.1), which is obeyed and
     // not given out.
     let set_size = [&[0x02, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0][..], &size].concat();
@@ -28,14 +29,14 @@ pub(crate) fn reader() -> ChunkReader {
 }
 
 /// The message: chunk stream 4, format 0, video, message stream 1; the rest in format 3.
-pub(crate) fn message() -> Vec<u8> {
+pub(crate) fn message(chunk_bytes: usize) -> Vec<u8> {
     let [_, l2, l1, l0] = u32::try_from(MESSAGE_BYTES).unwrap().to_be_bytes();
     let mut bytes = vec![0x04, 0, 0, 0, l2, l1, l0, 9, 1, 0, 0, 0];
-    for number in 0..MESSAGE_BYTES / CHUNK_BYTES {
+    for number in 0..MESSAGE_BYTES / chunk_bytes {
         if number > 0 {
             bytes.push(0xc4);
         }
-        bytes.extend([0x27; CHUNK_BYTES]);
+        bytes.resize(bytes.len() + chunk_bytes, 0x27);
     }
     bytes
 }

@@ -473,7 +473,7 @@ fn t02_every_split_in_two_gives_the_same_events_and_answers() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn t02_random_splits_give_the_same_events_and_answers(sizes in prop::collection::vec(1_usize..900, 1..40)) {

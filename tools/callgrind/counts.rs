@@ -147,8 +147,8 @@ fn publish(sample: Vec<Tag>, start: Instant) -> usize {
 
 /// A round: one message of 64 KiB in chunks of 4 KiB, in reads of 64 KiB.
 fn chunk_read(rounds: u32) {
-    let mut reader = kit_chunks::reader();
-    let message = kit_chunks::message();
+    let mut reader = kit_chunks::reader(kit_chunks::CHUNK_BYTES);
+    let message = kit_chunks::message(kit_chunks::CHUNK_BYTES);
     for _ in 0..rounds {
         let got = measured(|| kit_chunks::read(&mut reader, &message));
         assert_eq!(got, kit_chunks::MESSAGE_BYTES);

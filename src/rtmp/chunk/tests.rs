@@ -550,7 +550,7 @@ fn random_stream(seed: u64) -> (Vec<u8>, Vec<Message>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn t02_any_split_of_any_legal_stream_gives_the_same_messages(seed: u64, cuts: u64) {
