@@ -468,22 +468,39 @@ fn codecs_without_a_decoder_here_are_refused_by_name() {
 }
 
 /// For comparing with another decoder: writes what each sample decodes to into the folder that
-/// `AUDIO_ORACLE` names, as 32-bit floating point.
+/// `AUDIO_ORACLE` names, as 32-bit floating point; with `AUDIO_STREAMS`, that of the FLV files in
+/// that folder.
 #[test]
 #[ignore = "a tool: tools/audio_oracle runs it"]
 fn decoded_samples_are_written() {
     let Some(folder) = std::env::var_os("AUDIO_ORACLE") else {
         return;
     };
+    let write = |name: &str, sample: &Sample| {
+        let (rate, pcm) = sample.decode();
+        let bytes: Vec<u8> = pcm.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let file = format!("{} {rate}.f32", name.replace(',', ""));
+        std::fs::write(std::path::Path::new(&folder).join(file), bytes).unwrap();
+    };
+    if let Some(streams) = std::env::var_os("AUDIO_STREAMS") {
+        for entry in std::fs::read_dir(streams).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let file = std::fs::read(&path).unwrap().leak();
+            let sample = Sample::flv(file);
+            match Decoder::new(&sample.config) {
+                Ok(_) => write(name, &sample),
+                Err(error) => println!("{name}: {error}"),
+            }
+        }
+        return;
+    }
     for (name, file, _) in flv_samples().into_iter().chain(mp3_samples()) {
         let sample = match name.starts_with("mp3") {
             true => Sample::mp3_by_frames(file),
             false => Sample::flv(file),
         };
-        let (rate, pcm) = sample.decode();
-        let bytes: Vec<u8> = pcm.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-        let file = format!("{} {rate}.f32", name.replace(',', ""));
-        std::fs::write(std::path::Path::new(&folder).join(file), bytes).unwrap();
+        write(name, &sample);
     }
 }
 
