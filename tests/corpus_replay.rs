@@ -83,3 +83,19 @@ fn every_target_is_replayed() {
     let targets = fs::read_dir(folder).unwrap().count();
     assert_eq!(targets, TARGETS.len());
 }
+
+/// The targets are built by nothing that runs here: what their bodies use, their package must have.
+#[test]
+fn bodies_use_only_what_the_fuzz_package_has() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/fuzz");
+    let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+    for body in fs::read_dir(fuzz.join("bodies")).unwrap() {
+        let text = fs::read_to_string(body.unwrap().path()).unwrap();
+        let used = text.lines().filter_map(|line| line.strip_prefix("use "));
+        for name in used.filter_map(|path| path.split("::").next()) {
+            let own = ["std", "core", "super", "crate"].contains(&name);
+            let has = manifest.contains(&format!("\n{name} = "));
+            assert!(own || has, "{name} is missing in tools/fuzz/Cargo.toml");
+        }
+    }
+}

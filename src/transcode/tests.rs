@@ -54,6 +54,41 @@ fn tone_keeps_its_level_at_every_rate_on_both_sides() {
     }
 }
 
+/// Encoders of broadcasters say how loud a programme is, and decoders bring it to the level of a
+/// television set: here it stays as published.
+#[test]
+fn what_a_stream_says_of_its_loudness_changes_nothing() {
+    let plain = Stream::tone(48_000, 2, 1.0);
+    let mut told = Stream::tone(48_000, 2, 1.0);
+    for (_, unit) in &mut told.units {
+        *unit = with_reference_level(unit);
+    }
+    let level = |stream: &Stream| level_db(Heard::of(&stream.transcode()).side(0, 0.4..0.9));
+    let (plain, told) = (level(&plain), level(&told));
+    assert!((plain - told).abs() < 0.1, "{plain} dB, then {told} dB");
+}
+
+/// The same access unit behind a fill element with dynamic range information: a reference level of
+/// -10 dBFS and no compression (14496-3 tables 4.11, 4.57 and 4.58).
+fn with_reference_level(unit: &[u8]) -> Vec<u8> {
+    const FILL: u32 = 0b110;
+    const BYTES: u32 = 3;
+    const DYNAMIC_RANGE: u32 = 0b1011;
+    // Of six flags before the level only "there is one" is set; behind it a reserved bit, and a gain
+    // of 0 in one band.
+    let element = FILL << 28 | BYTES << 24 | DYNAMIC_RANGE << 20 | 0b0001 << 16 | 40 << 9;
+    let mut bits: Vec<bool> = (0..31).rev().map(|bit| element >> bit & 1 == 1).collect();
+    bits.extend(
+        unit.iter()
+            .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)),
+    );
+    let byte = |bits: &[bool]| {
+        let place = |(index, &bit): (usize, &bool)| u8::from(bit) << (7 - index);
+        bits.iter().enumerate().map(place).sum()
+    };
+    bits.chunks(8).map(byte).collect()
+}
+
 #[test]
 fn he_aac_is_heard_at_its_output_rate() {
     let aac = Aac::encode_as(

@@ -23,13 +23,16 @@ const DELAY_SAMPLES_MAX: usize = 16_384;
 
 /// What the library is told once. The limiter and the default concealment look ahead; noise
 /// substitution does not.
-const SETTINGS: [(sys::AACDEC_PARAM, c_int); 4] = [
+const SETTINGS: [(sys::AACDEC_PARAM, c_int); 5] = [
     (sys::AACDEC_PARAM_AAC_PCM_LIMITER_ENABLE, 0),
     (sys::AACDEC_PARAM_AAC_CONCEAL_METHOD, 1),
     // As in WAV files: left, right, centre, ...; the channels' types say so as well.
     (sys::AACDEC_PARAM_AAC_PCM_OUTPUT_CHANNEL_MAPPING, 1),
     // As many as there are: it would mix 7.1 down to 5.1 by itself, in its own way.
     (sys::AACDEC_PARAM_AAC_PCM_MAX_OUTPUT_CHANNELS, 0),
+    // The level stays as published: else it would bring whatever a stream says of its own loudness
+    // (14496-3 §4.5.2.7, dynamic range control) to that of a television set, -24 dBFS.
+    (sys::AACDEC_PARAM_AAC_DRC_REFERENCE_LEVEL, -1),
 ];
 
 /// The first error of the class after which the library's output is a usable substitute, which

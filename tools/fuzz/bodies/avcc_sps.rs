@@ -2,6 +2,7 @@
 use bytes::Bytes;
 use rtmpeer::media::avc::{
     Change, DecoderConfig, NalLengthSize, NalUnits, ParameterSetStore, SliceHeader, SpsInfo,
+    is_turned,
 };
 
 /// One input.
@@ -23,10 +24,12 @@ fn run(data: &[u8]) {
             end = range.end;
             let unit = data.get(range).expect("ranges are within the message");
             let _ = SliceHeader::parse(unit);
+            let _ = is_turned(unit);
             insert(&mut store, unit);
         }
     }
     insert(&mut store, data);
+    let _ = is_turned(data);
 }
 
 fn insert(store: &mut ParameterSetStore, unit: &[u8]) {

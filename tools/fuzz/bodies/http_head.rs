@@ -20,8 +20,12 @@ fn run(parts: &[&[u8]], now: Instant) -> (Vec<HttpRequest>, &'static str) {
     let mut session = HttpSession::new(now);
     let mut requests = Vec::new();
     let mut end = "open";
-    for part in parts {
-        session.handle_input(part, now);
+    // After the last part the peer ends its side: what is whole is answered, and no more comes.
+    for part in parts.iter().map(Some).chain([None]) {
+        match part {
+            Some(part) => session.handle_input(part, now),
+            None => session.handle_end(now),
+        }
         loop {
             match session.poll_output(now) {
                 HttpOutput::Transmit(_) => {}
@@ -37,6 +41,7 @@ fn run(parts: &[&[u8]], now: Instant) -> (Vec<HttpRequest>, &'static str) {
             }
         }
     }
+    assert_ne!(end, "open", "nothing ended a connection whose peer is done");
     (requests, end)
 }
 
