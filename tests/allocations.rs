@@ -86,6 +86,7 @@ fn picture(number: u32, received: Instant) -> VideoFrame {
         pts,
         dts: pts,
         key: false,
+        recovery: false,
         disposable: false,
         parameter_sets: None,
         start: 0,

@@ -18,12 +18,15 @@ const RATE_STEPS_MIN: usize = 8;
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=240_000;
 const MICROS_OF_1000_S: i64 = 1_000_000_000;
 
-/// Pictures from the newest keyframe on, in decoding order. Empty after too many of them, until
-/// the next keyframe.
+/// Pictures from the newest keyframe on, in decoding order; where keyframes are far apart, from the
+/// last recovery point but one, so that the picture has recovered at the newest. Empty after too many
+/// of them, until the next place to begin at.
 #[derive(Debug, Default)]
 pub(super) struct Gop {
     frames: VecDeque<CodedFrame>,
     bytes: usize,
+    /// Where the newest recovery point is.
+    recovery: Option<usize>,
 }
 
 impl Gop {
@@ -31,6 +34,8 @@ impl Gop {
     pub(super) fn push(&mut self, frame: CodedFrame) {
         if frame.key {
             self.clear();
+        } else if frame.recovery {
+            self.begin_at_recovery_point();
         } else if self.frames.is_empty() {
             return;
         }
@@ -42,9 +47,18 @@ impl Gop {
         self.frames.push_back(frame);
     }
 
+    /// A recovery point comes: what is before the one before it is not needed any more.
+    fn begin_at_recovery_point(&mut self) {
+        let before = self.recovery.unwrap_or(0).min(self.frames.len());
+        let gone: usize = self.frames.drain(..before).map(|it| it.data.len()).sum();
+        self.bytes = self.bytes.saturating_sub(gone);
+        self.recovery = Some(self.frames.len());
+    }
+
     pub(super) fn clear(&mut self) {
         self.frames = VecDeque::new();
         self.bytes = 0;
+        self.recovery = None;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -65,13 +79,17 @@ impl Gop {
         u32::try_from(rate).ok().filter(|rate| RATES.contains(rate))
     }
 
-    /// Each picture, and whether it is only to be decoded: it is shown before the newest one.
+    /// Each picture, and whether it is only to be decoded: it is shown before the newest one. With the
+    /// first decoding begins, whatever it is.
     pub(super) fn replay(&self) -> impl Iterator<Item = (CodedFrame, bool)> + '_ {
         let newest = self.frames.back().map(|frame| frame.pts);
         let is_past = move |frame: &CodedFrame| Some(frame.pts) < newest;
-        self.frames
-            .iter()
-            .map(move |frame| (frame.clone(), is_past(frame)))
+        self.frames.iter().enumerate().map(move |(index, frame)| {
+            let mut frame = frame.clone();
+            frame.key |= index == 0;
+            let is_past = is_past(&frame);
+            (frame, is_past)
+        })
     }
 }
 
@@ -121,6 +139,7 @@ mod tests {
             pts: MediaTime::from_millis(pts_ms),
             dts: MediaTime::from_millis(pts_ms),
             key,
+            recovery: false,
             disposable: false,
             data: vec![0; bytes].into(),
             received: Instant::now(),
@@ -156,6 +175,32 @@ mod tests {
                 .iter()
                 .all(|(pts, past)| *past == (*pts < 240))
         );
+    }
+
+    #[test]
+    fn without_keyframes_pictures_from_the_last_recovery_point_but_one_on_are_kept() {
+        let mut gop = Gop::default();
+        let push = |gop: &mut Gop, range: std::ops::Range<i64>, recovers: fn(i64) -> bool| {
+            for number in range {
+                gop.push(CodedFrame {
+                    recovery: recovers(number),
+                    ..frame(number, false, 1)
+                });
+            }
+        };
+        push(&mut gop, 0..5, |_| false);
+        assert!(gop.is_empty(), "nothing to begin with");
+        push(&mut gop, 5..5_000, |number| number % 60 == 0);
+        let kept = replayed(&gop);
+        assert_eq!(kept.first(), Some(&(4_920, true)));
+        assert_eq!((kept.len(), gop.bytes), (80, 80));
+        let keys = gop.replay().filter(|(frame, _)| frame.key);
+        assert_eq!(keys.count(), 1, "the first");
+        gop.push(frame(5_000, true, 1));
+        push(&mut gop, 5_001..5_070, |number| number % 60 == 0);
+        assert_eq!(replayed(&gop).first(), Some(&(5_000, true)), "a keyframe");
+        push(&mut gop, 5_070..5_101, |number| number % 60 == 0);
+        assert_eq!(replayed(&gop).first(), Some(&(5_040, true)));
     }
 
     #[test]

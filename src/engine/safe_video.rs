@@ -152,13 +152,16 @@ impl SafeVideo {
     }
 
     /// Keeps a frame, and sends it to the transcoder if that has those before it.
-    pub(super) fn frame(&mut self, frame: CodedFrame, out: &mut Vec<VideoMsg>) {
+    pub(super) fn frame(&mut self, mut frame: CodedFrame, out: &mut Vec<VideoMsg>) {
         self.rate.count(frame.data.len(), frame.received);
         self.gop.push(frame.clone());
         if !self.is_open() {
             return;
         }
-        self.in_step |= frame.key;
+        if !self.in_step {
+            frame.key |= frame.recovery;
+            self.in_step = frame.key;
+        }
         if self.in_step {
             let publisher = self.whose.publisher;
             out.push(VideoMsg::Frame {

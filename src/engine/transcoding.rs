@@ -257,6 +257,7 @@ fn untranscoded(reason: TranscodeReason) -> String {
         | TranscodeReason::Interlaced
         | TranscodeReason::PixelShape
         | TranscodeReason::Rotation
+        | TranscodeReason::KeyframesMissing
         | TranscodeReason::PixelFormat => "the picture is wrong or missing in browsers",
     };
     format!(
@@ -276,6 +277,7 @@ fn conversion(mode: VideoMode, reason: TranscodeReason, trouble: Option<&str>) -
                 | TranscodeReason::Interlaced
                 | TranscodeReason::PixelShape
                 | TranscodeReason::Rotation
+                | TranscodeReason::KeyframesMissing
                 | TranscodeReason::PixelFormat => Severity::Warning,
             };
             (severity, untranscoded(reason))
@@ -313,6 +315,7 @@ pub(super) fn coded(frame: &VideoFrame) -> CodedFrame {
         pts: frame.pts,
         dts: frame.dts,
         key: frame.key,
+        recovery: frame.recovery,
         disposable: frame.disposable,
         data: frame.data.slice(start..),
         received: frame.received,

@@ -13,7 +13,8 @@ use super::video::{RECORD_BYTES_MAX, Timing, frames_per_1000_s};
 use super::warning::IngestWarning;
 use crate::media::avc::{
     AvcError, Change, DecoderConfig, NAL_UNITS_PER_ACCESS_UNIT_MAX, NalHeader, NalLengthSize,
-    NalType, NalUnits, ParameterSetStore, SliceHeader, SpsInfo, is_turned, profile_name,
+    NalType, NalUnits, ParameterSetStore, SliceHeader, SpsInfo, is_recovery_point, is_turned,
+    profile_name,
 };
 use crate::media::codec::{TranscodeReason, VideoCodec, VideoConfig};
 use crate::media::frame::{ParameterSets, StreamInfo, VideoFrame};
@@ -210,6 +211,10 @@ impl AvcTrack {
             return None;
         };
         self.gate.watch(timing.dts, report);
+        let recovery = !picture.key && self.recovers(&unit.nal_units, &message, timing.dts);
+        if recovery {
+            self.do_without_keyframes(timing.dts, report);
+        }
         if let Err(reason) = self.begin_decoding(&picture, timing.dts, report) {
             report.drop(reason);
             return None;
@@ -224,6 +229,7 @@ impl AvcTrack {
             pts,
             dts: timing.dts,
             key: picture.key,
+            recovery,
             disposable: !picture.referenced,
             parameter_sets: self.due_sets(picture.key),
             data: message,
@@ -252,6 +258,22 @@ impl AvcTrack {
         self.activate(sps, report);
         self.gate.open(dts);
         Ok(())
+    }
+
+    /// Whether a decoder may begin with a picture that is no keyframe. Not looked for while keyframes
+    /// come as they should.
+    fn recovers(&self, nal_units: &[Range<usize>], message: &Bytes, dts: MediaTime) -> bool {
+        self.gate.since_keyframe(dts) > RECOVERY_AFTER
+            && seis(nal_units, message).any(is_recovery_point)
+    }
+
+    /// A stream that refreshes its picture little by little, or begins anew without an IDR picture
+    /// (open GOP of broadcasters), may have no keyframe but the first, or none that came here.
+    fn do_without_keyframes(&mut self, dts: MediaTime, report: &mut Report) {
+        let missed = self.gate.open_without();
+        if missed || self.gate.since_keyframe(dts) > KEYFRAMES_MISSING_AFTER {
+            self.found(TranscodeReason::KeyframesMissing, report);
+        }
     }
 
     /// The sets a frame must bring: all of them with a keyframe; and between keyframes when a PPS
@@ -284,12 +306,7 @@ impl AvcTrack {
         message: &Bytes,
         report: &mut Report,
     ) {
-        let units = nal_units.iter().filter_map(|it| message.get(it.clone()));
-        let is_sei = |unit: &&[u8]| {
-            let header = unit.first().and_then(|&byte| NalHeader::parse(byte).ok());
-            header.is_some_and(|header| header.nal_type == NalType::Sei)
-        };
-        if self.reason.is_none() && units.filter(is_sei).any(is_turned) {
+        if self.reason.is_none() && seis(nal_units, message).any(is_turned) {
             self.found(TranscodeReason::Rotation, report);
         }
     }
@@ -303,6 +320,20 @@ impl AvcTrack {
     }
 }
 
+/// Supplemental enhancement information among a message's NAL units.
+fn seis<'a>(nal_units: &'a [Range<usize>], message: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let units = nal_units.iter().filter_map(|it| message.get(it.clone()));
+    units.filter(|unit| {
+        let header = unit.first().and_then(|&byte| NalHeader::parse(byte).ok());
+        header.is_some_and(|header| header.nal_type == NalType::Sei)
+    })
+}
+
+/// After so long without a keyframe it matters where else a decoder may begin.
+const RECOVERY_AFTER: MediaTime = MediaTime::from_millis(5_000);
+/// After so long without one, and with such places, who joins cannot be let wait for it. Encoders'
+/// defaults are 250 pictures, which are 8.3 s at 30 of them a second.
+const KEYFRAMES_MISSING_AFTER: MediaTime = MediaTime::from_millis(10_000);
 /// By how many percent a pixel may be wider or higher than a square: scalers that round a picture's
 /// size make such pixels, and nobody sees it.
 const PIXEL_SHAPE_PERCENT: u64 = 3;
@@ -331,7 +362,8 @@ fn advice_on(reason: TranscodeReason, sps: &SpsInfo) -> Option<IngestWarning> {
         }),
         TranscodeReason::PixelShape => Some(IngestWarning::PixelShape),
         TranscodeReason::Rotation => Some(IngestWarning::Rotation),
-        TranscodeReason::Codec(_) => None,
+        // That keyframes are rare is said already.
+        TranscodeReason::KeyframesMissing | TranscodeReason::Codec(_) => None,
     }
 }
 

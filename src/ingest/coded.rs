@@ -174,6 +174,7 @@ impl CodedTrack {
             pts: timing.presentation_time(),
             dts: timing.dts,
             key,
+            recovery: false,
             disposable: false,
             data,
             received: timing.received,

@@ -60,6 +60,23 @@ impl Gate {
         }
     }
 
+    /// How long ago the last keyframe came, or else the first frame that would have needed one.
+    pub(super) fn since_keyframe(&self, dts: MediaTime) -> MediaTime {
+        match self.decoding {
+            Decoding::From(since) | Decoding::AwaitKeyframe(Some(since)) => dts.minus(since),
+            Decoding::AwaitKeyframe(None) | Decoding::NotConfigured => MediaTime::ZERO,
+        }
+    }
+
+    /// Goes on without a keyframe. `true`: it had not.
+    pub(super) fn open_without(&mut self) -> bool {
+        let Decoding::AwaitKeyframe(Some(since)) = self.decoding else {
+            return false;
+        };
+        self.decoding = Decoding::From(since);
+        true
+    }
+
     /// Begins with a keyframe that can be decoded.
     pub(super) fn open(&mut self, dts: MediaTime) {
         self.decoding = Decoding::From(dts);

@@ -154,11 +154,14 @@ impl VideoTrack {
         report: &mut Report,
     ) -> Option<Ready> {
         let frame = self.avc.access_unit(message, start, timing, report)?;
-        let config = match frame.key {
+        let announced = self.announced.as_ref();
+        let is_first = announced.is_none_or(|announced| announced.codec != VideoCodec::Avc);
+        let begins = frame.key || frame.recovery && is_first;
+        let config = match begins {
             true => self.avc.config(),
             false => None,
         };
-        let config = self.change(VideoCodec::Avc, frame.key, config, report)?;
+        let config = self.change(VideoCodec::Avc, begins, config, report)?;
         let picture = Picture::Avc(frame);
         Some(Ready { config, picture })
     }

@@ -142,6 +142,9 @@ pub struct CodedFrame {
     pub dts: MediaTime,
     /// Whether decoding may begin here.
     pub key: bool,
+    /// Whether decoding may begin here as well, though it shows its first pictures wrong: said only of
+    /// streams whose keyframes are far apart.
+    pub recovery: bool,
     /// Whether nothing refers to it, as far as is known: if it is not shown, it need not be decoded.
     pub disposable: bool,
     /// Its bytes as Matroska takes them: length-prefixed NAL units (H.264, H.265), OBUs without a
@@ -166,6 +169,9 @@ pub enum TranscodeReason {
     PixelShape,
     /// Pictures are to be turned or mirrored, which browsers leave undone.
     Rotation,
+    /// Keyframes come so rarely that who joins would wait for one, and there are places between them
+    /// where a decoder may begin, but browsers do not.
+    KeyframesMissing,
     /// Not H.264.
     Codec(VideoCodec),
 }
@@ -177,6 +183,7 @@ impl fmt::Display for TranscodeReason {
             Self::Interlaced => f.write_str("it is interlaced"),
             Self::PixelFormat => f.write_str("its pixels are not 8-bit 4:2:0"),
             Self::PixelShape => f.write_str("its pixels are not square"),
+            Self::KeyframesMissing => f.write_str("it has no keyframes for those who join"),
             Self::Rotation => f.write_str("it is to be turned before it is shown"),
             Self::Codec(codec) => write!(f, "it is {codec}"),
         }

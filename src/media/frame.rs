@@ -74,6 +74,8 @@ pub struct VideoFrame {
     pub dts: MediaTime,
     /// Whether decoding may begin here (an IDR picture).
     pub key: bool,
+    /// See [`CodedFrame::recovery`](crate::media::codec::CodedFrame::recovery).
+    pub recovery: bool,
     /// Whether nothing refers to it (`nal_ref_idc` 0 in every slice): may be left out.
     pub disposable: bool,
     /// For a keyframe, the sets in force.

@@ -189,6 +189,7 @@ impl Stream {
             pts: frame.pts,
             dts: frame.pts,
             key,
+            recovery: false,
             disposable: false,
             parameter_sets: key.then(|| Arc::new(sets)),
             data: data.into(),

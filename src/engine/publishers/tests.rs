@@ -65,6 +65,7 @@ impl Rig {
             pts: MediaTime::ZERO,
             dts: MediaTime::ZERO,
             key: true,
+            recovery: false,
             disposable: false,
             parameter_sets: Some(Arc::new(sets)),
             data: vec![0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 9].into(),

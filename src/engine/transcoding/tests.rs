@@ -113,6 +113,7 @@ impl Rig {
             pts: at,
             dts: at,
             key,
+            recovery: false,
             disposable: false,
             parameter_sets: key.then(|| Arc::new(sets)),
             data: vec![0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 9].into(),

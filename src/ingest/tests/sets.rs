@@ -1,6 +1,7 @@
 //! Parameter sets: where they come from, and when others are in force.
 
 use super::*;
+use crate::media::codec::TranscodeReason;
 
 #[test]
 fn units_that_viewers_do_not_need_are_left_out() {
@@ -116,4 +117,60 @@ fn bad_sequence_headers_leave_the_old_in_force() {
     rig.audio(40, AAC_UNIT);
     assert_eq!((rig.frames().len(), rig.units().len()), (2, 1));
     assert_eq!(rig.dropped(DropReason::BadConfig), 2);
+}
+
+/// A recovery point: in 60 pictures (14496-10 §D.1.8).
+const RECOVERY_POINT: &[u8] = &[0x06, 0x06, 0x03, 0x02, 0x1e, 0x80, 0x80];
+
+/// Ten pictures a second, a recovery point each two seconds.
+fn refreshed(rig: &mut Rig, seconds: std::ops::Range<u32>) {
+    for tenth in seconds.start * 10..seconds.end * 10 {
+        match tenth % 20 {
+            0 => rig.picture(tenth * 100, &[RECOVERY_POINT, P]),
+            _ => rig.picture(tenth * 100, &[P]),
+        }
+    }
+}
+
+/// The times of the pictures where a decoder may begin though they are no keyframes, in seconds.
+fn recoveries(rig: &Rig) -> Vec<i64> {
+    let frames = rig.frames().into_iter().filter(|frame| frame.recovery);
+    frames.map(|frame| frame.dts.as_millis() / 1_000).collect()
+}
+
+#[test]
+fn stream_that_has_one_keyframe_only_is_transcoded_from_its_recovery_points() {
+    let mut rig = Rig::configured();
+    rig.picture(0, &[IDR]);
+    refreshed(&mut rig, 1..10);
+    assert_eq!(rig.ingest.info().transcode, None, "it may still come");
+    assert_eq!(recoveries(&rig), [6, 8]);
+    refreshed(&mut rig, 10..13);
+    let reason = Some(TranscodeReason::KeyframesMissing);
+    assert_eq!(rig.ingest.info().transcode, reason);
+    assert_eq!(recoveries(&rig), [6, 8, 10, 12]);
+    assert_eq!(rig.frames().len(), 121, "none is lost");
+}
+
+#[test]
+fn stream_whose_keyframe_never_came_is_transcoded_from_a_recovery_point() {
+    let mut rig = Rig::configured();
+    refreshed(&mut rig, 0..6);
+    assert!(rig.frames().is_empty());
+    refreshed(&mut rig, 6..9);
+    let reason = Some(TranscodeReason::KeyframesMissing);
+    assert_eq!(rig.ingest.info().transcode, reason);
+    assert_eq!(recoveries(&rig), [6, 8]);
+    assert_eq!(rig.frames().len(), 30);
+}
+
+#[test]
+fn recovery_points_do_not_matter_where_keyframes_come() {
+    let mut rig = Rig::configured();
+    for second in (0..30).step_by(4) {
+        rig.picture(second * 1_000, &[RECOVERY_POINT, IDR]);
+        refreshed(&mut rig, second + 1..second + 4);
+    }
+    assert_eq!(rig.ingest.info().transcode, None);
+    assert_eq!(recoveries(&rig), [0_i64; 0]);
 }

@@ -42,6 +42,7 @@ impl Rig {
             pts: dts.dts,
             dts: dts.dts,
             key,
+            recovery: false,
             disposable: false,
             data: Bytes::from(vec![0; bytes]),
             received,

@@ -52,6 +52,15 @@ impl<'a> RbspBits<'a> {
         Some(())
     }
 
+    /// Leaves out `count` bytes, from a byte's beginning.
+    pub(in crate::media) fn skip_bytes(&mut self, count: u32) -> Option<()> {
+        debug_assert_eq!(self.bits_left, 0);
+        for _ in 0..count {
+            self.byte()?;
+        }
+        Some(())
+    }
+
     pub(in crate::media) fn bit(&mut self) -> Option<bool> {
         if self.bits_left == 0 {
             self.current = self.byte()?;

@@ -2,39 +2,49 @@
 
 use super::bits::RbspBits;
 
-/// Payload type of a display orientation (14496-10 §D.1.27).
+/// Payload types (14496-10 §D.1): a recovery point, and a display orientation.
+const RECOVERY_POINT: u32 = 6;
 const DISPLAY_ORIENTATION: u32 = 47;
-/// Bytes of messages that are looked through, in one NAL unit: real ones before a display orientation
-/// are small.
+/// Bytes of messages that are looked through, in one NAL unit: real ones before those above are small.
 const SCANNED_BYTES_MAX: u32 = 4_096;
 /// What is taken for upright, in 2^-16 turns: one degree.
 const UPRIGHT_MAX: u32 = (1 << 16) / 360;
 
 /// Whether a SEI NAL unit says that the picture must be turned or mirrored before it is shown: to be
-/// done by players, and browsers do not over WebRTC.
+/// done by players, and browsers do not over WebRTC (§D.2.27).
 #[must_use]
 pub fn is_turned(nal_unit: &[u8]) -> bool {
-    let payload = nal_unit.get(1..).unwrap_or_default();
-    orientation(RbspBits::new(payload)).unwrap_or(false)
+    let turned = |mut payload: RbspBits<'_>| {
+        let cancel = payload.bit()?;
+        let mirrored = payload.bit()? | payload.bit()?;
+        let turned = payload.bits(16)?;
+        let upright = turned <= UPRIGHT_MAX || turned >= (1 << 16) - UPRIGHT_MAX;
+        Some(!cancel && (mirrored || !upright))
+    };
+    find(nal_unit, DISPLAY_ORIENTATION)
+        .and_then(turned)
+        .unwrap_or(false)
 }
 
-/// Looks for the orientation; `None` if there is none.
-fn orientation(mut bits: RbspBits<'_>) -> Option<bool> {
+/// Whether a SEI NAL unit says that decoding may begin with its picture, though it is none that all
+/// begins anew with (§D.2.8): good for a decoder of our own, browsers wait for an IDR picture.
+#[must_use]
+pub fn is_recovery_point(nal_unit: &[u8]) -> bool {
+    find(nal_unit, RECOVERY_POINT).is_some()
+}
+
+/// The payload of a NAL unit's first message of a type.
+fn find(nal_unit: &[u8], wanted: u32) -> Option<RbspBits<'_>> {
+    let mut bits = RbspBits::new(nal_unit.get(1..)?);
     let mut scanned = 0_u32;
     while scanned < SCANNED_BYTES_MAX {
         let payload_type = number(&mut bits)?;
         let payload_size = number(&mut bits)?;
-        if payload_type == DISPLAY_ORIENTATION {
-            let cancel = bits.bit()?;
-            let mirrored = bits.bit()? | bits.bit()?;
-            let turned = bits.bits(16)?;
-            let upright = turned <= UPRIGHT_MAX || turned >= (1 << 16) - UPRIGHT_MAX;
-            return Some(!cancel && (mirrored || !upright));
+        if payload_type == wanted {
+            return Some(bits);
         }
         scanned = scanned.saturating_add(payload_size).saturating_add(2);
-        if scanned < SCANNED_BYTES_MAX {
-            bits.skip(payload_size.saturating_mul(8))?;
-        }
+        bits.skip_bytes(payload_size)?;
     }
     None
 }
@@ -106,6 +116,14 @@ mod tests {
         let turned = message(false, false, false, 0x4000);
         assert!(is_turned(&sei(&[vec![1, 1, 0], long.clone(), turned])));
         assert!(!is_turned(&sei(&[vec![1, 1, 0], long])));
+    }
+
+    #[test]
+    fn recovery_points_are_found() {
+        let point = vec![6, 1, 0xc4];
+        assert!(is_recovery_point(&sei(std::slice::from_ref(&point))));
+        assert!(is_recovery_point(&sei(&[vec![1, 2, 0, 0], point])));
+        assert!(!is_recovery_point(&sei(&[vec![1, 2, 0, 0]])));
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Child {
     /// Takes the next frame.
     pub(super) fn feed(&mut self, frame: &CodedFrame, decode_only: bool, now: Instant) -> Fed {
         let left_out = self.drop_stale(frame, now);
-        if self.awaits_key && !frame.key {
+        if self.awaits_key && !frame.key && !frame.recovery {
             return Fed::Dropped {
                 frames: left_out.saturating_add(1),
             };

@@ -149,6 +149,7 @@ impl FrameMaker {
                     // Nothing is reordered.
                     dts: source.pts,
                     key: false,
+                    recovery: false,
                     disposable: true,
                     parameter_sets: None,
                     nal_units: Vec::new(),

@@ -27,6 +27,7 @@ fn frame(nal_units: &[Vec<u8>], sets: Option<&[Vec<u8>]>) -> VideoFrame {
         pts: MediaTime::from_millis(40),
         dts: MediaTime::ZERO,
         key: sets.is_some(),
+        recovery: false,
         disposable: false,
         parameter_sets,
         data: data.into(),
