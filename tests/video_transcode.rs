@@ -19,7 +19,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rtmpeer::media::avc::{DecoderConfig, SliceHeader, SpsInfo};
+use rtmpeer::media::avc::{
+    DecoderConfig, NalLengthSize, NalUnits, SliceHeader, SpsInfo, is_recovery_point,
+};
 use rtmpeer::media::codec::{CodedFrame, VideoCodec};
 use rtmpeer::media::frame::VideoFrame;
 use rtmpeer::media::time::MediaTime;
@@ -601,5 +603,62 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::yield_now();
+    }
+}
+
+/// Streams that have one keyframe, or none: what the cache keeps of them begins at a recovery point.
+#[test]
+fn streams_without_keyframes_are_decoded_from_a_recovery_point() {
+    for (name, options) in [
+        ("refresh", "-bf 0 -x264-params intra-refresh=1:keyint=30"),
+        (
+            "open-gop",
+            "-bf 2 -x264-params open-gop=1:keyint=30:scenecut=0",
+        ),
+        (
+            "open-gop-3",
+            "-bf 3 -x264-params open-gop=1:keyint=30:scenecut=0",
+        ),
+    ] {
+        let options = format!("-c:v libx264 -preset veryfast -pix_fmt yuv420p {options}");
+        let source = video::source(VideoCodec::Avc, name, "320x180", 30, 5, &options);
+        let recovers = |frame: &CodedFrame| {
+            let units = NalUnits::new(&frame.data, 0, NalLengthSize::Four);
+            let units: Vec<_> = units.map(|range| &frame.data[range.unwrap()]).collect();
+            let has = |kind: u8| units.iter().any(|unit| unit[0] & 0x1f == kind);
+            has(6) && !has(5) && units.iter().any(|unit| is_recovery_point(unit))
+        };
+        let points: Vec<_> = (0..source.frames.len())
+            .filter(|&index| recovers(&source.frames[index]))
+            .collect();
+        let (from, shown_from) = (points[0], points[1] + 15);
+        let video = KitVideo::start(VideoSettings::default());
+        video.open(&source);
+        let newest = source.frames[shown_from].pts;
+        let mut expected = Vec::new();
+        for (index, frame) in source.frames.iter().enumerate().skip(from) {
+            let past = index < shown_from && frame.pts < newest;
+            if past && frame.disposable {
+                continue;
+            }
+            if !past {
+                expected.push(frame.pts);
+            }
+            let frame = CodedFrame {
+                key: index == from,
+                ..frame.clone()
+            };
+            video.frame(&frame, past);
+        }
+        let frames = video.frames(QUIET);
+        let times: Vec<_> = frames.iter().map(|frame| frame.pts).collect();
+        expected.sort_unstable();
+        assert!(
+            times.len() + 4 >= expected.len(),
+            "{name}: {} of {}",
+            times.len(),
+            expected.len()
+        );
+        assert_eq!(times, expected[..times.len()], "{name}");
     }
 }
