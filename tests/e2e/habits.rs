@@ -7,7 +7,7 @@ use rtmpeer::runtime::now;
 
 use crate::kit::clip::{LiveClip, clip};
 use crate::kit::publisher::{Progress, TcpPublisher};
-use crate::kit::server::KitServer;
+use crate::kit::server::{KitServer, wait_for};
 use crate::{playing, plays, wait_live};
 
 /// An AMF0 command of four values in one chunk, as librtmp and OBS send it.
@@ -113,8 +113,13 @@ fn publisher_whose_network_failed_takes_its_room_back() {
     let mut frozen = publisher_with_a_second(&server, "frozen");
     wait_live(&server, "frozen", true);
     let began = now();
-    // Its old connection is open and silent.
-    let _clip = LiveClip::publish(server.addresses.rtmp, "frozen");
+    // Its old connection is open and silent. While the server has some of the second that it sent at
+    // once before it, it counts as alive, so that the first try may be refused, as encoders try again.
+    let publisher = wait_for("its room", || {
+        let publisher = TcpPublisher::publish(server.addresses.rtmp, "live", "frozen");
+        (*publisher.rtmp.progress() == Progress::Publishing).then_some(publisher)
+    });
+    let _clip = LiveClip::play(publisher, "baseline.flv");
     let took = now() - began;
     assert!(took < Duration::from_secs(3), "after {took:?}");
     assert!(frozen.closed_within(Duration::from_secs(1)), "two publish");

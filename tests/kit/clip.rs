@@ -47,7 +47,8 @@ impl LiveClip {
         Self::play(publisher, "baseline.flv")
     }
 
-    fn play(mut publisher: TcpPublisher, name: &str) -> Self {
+    /// Plays a clip by a publisher that was accepted.
+    pub fn play(mut publisher: TcpPublisher, name: &str) -> Self {
         assert_eq!(*publisher.rtmp.progress(), Progress::Publishing);
         let tags = clip(name);
         let stop = Arc::new(AtomicBool::new(false));
