@@ -45,10 +45,6 @@ impl Rig {
     }
 
     fn frames(&mut self, count: u32, key_first: bool) {
-        self.frames_of(count, key_first, |_| false);
-    }
-
-    fn frames_of(&mut self, count: u32, key_first: bool, disposable: fn(u32) -> bool) {
         for index in 0..count {
             let at = MediaTime::from_millis(40 * self.next);
             let frame = CodedFrame {
@@ -56,7 +52,7 @@ impl Rig {
                 dts: at,
                 key: key_first && index == 0,
                 recovery: false,
-                disposable: disposable(index),
+                disposable: false,
                 data: vec![0; 100].into(),
                 received: self.now,
             };
@@ -111,18 +107,6 @@ fn made(key: bool) -> VideoFrame {
         nal_units: std::iter::once(0..3).collect(),
         received,
     }
-}
-
-#[test]
-fn what_is_past_and_nothing_refers_to_is_not_even_decoded() {
-    let mut rig = rig();
-    rig.frames_of(9, true, |index| index % 2 == 1);
-    rig.update(true);
-    // Of nine, four past ones that others refer to, and the newest.
-    assert_eq!(rig.said(), "oddddf");
-    // What is to be shown is sent, whatever it is.
-    rig.frames_of(2, false, |_| true);
-    assert_eq!(rig.said(), "ff");
 }
 
 #[test]
