@@ -175,7 +175,6 @@ impl CodedTrack {
             dts: timing.dts,
             key,
             recovery: false,
-            disposable: false,
             data,
             received: timing.received,
         })

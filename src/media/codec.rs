@@ -145,8 +145,6 @@ pub struct CodedFrame {
     /// Whether decoding may begin here as well, though it shows its first pictures wrong: said only of
     /// streams whose keyframes are far apart.
     pub recovery: bool,
-    /// Whether nothing refers to it, as far as is known: if it is not shown, it need not be decoded.
-    pub disposable: bool,
     /// Its bytes as Matroska takes them: length-prefixed NAL units (H.264, H.265), OBUs without a
     /// temporal delimiter (AV1), or the codec's frame: all that follows the FLV tag's header
     /// byte, for VP6 without the adjustment byte (see [`VideoConfig::record`]), with alpha still

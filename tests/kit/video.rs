@@ -82,18 +82,13 @@ pub fn source(
         ffmpeg(&arguments, Some(&partial));
         fs::rename(&partial, &path).unwrap();
     }
-    let (record, mut frames) = if legacy {
+    let (record, frames) = if legacy {
         (Bytes::new(), flv_frames(&path))
     } else {
         let private = !matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9);
         let record = private.then(|| codec_private(&path));
         (record.unwrap_or_default(), matroska_frames(&path))
     };
-    if codec == VideoCodec::Avc {
-        for frame in &mut frames {
-            frame.disposable = is_disposable(&frame.data);
-        }
-    }
     let (width, height) = size.split_once('x').unwrap();
     SourceVideo {
         config: Arc::new(VideoConfig {
@@ -106,19 +101,6 @@ pub fn source(
         }),
         frames,
     }
-}
-
-/// Whether nothing refers to a picture of H.264: `nal_ref_idc` of its first slice is 0 (14496-10 §7.4.1).
-fn is_disposable(data: &[u8]) -> bool {
-    let mut rest = data;
-    while let [a, b, c, d, header, ..] = rest {
-        if (1..=5).contains(&(header & 0x1f)) {
-            return header & 0x60 == 0;
-        }
-        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-        rest = rest.get(4 + length..).unwrap_or_default();
-    }
-    false
 }
 
 /// Runs ffmpeg and gives what it writes.
@@ -158,7 +140,6 @@ fn matroska_frames(path: &Path) -> Vec<CodedFrame> {
                 pts: MediaTime::from_millis(fields[2].parse().unwrap()),
                 key: !line.contains("F=0x0"),
                 recovery: false,
-                disposable: false,
                 data: bytes.split_to(fields[4].parse().unwrap()),
                 received: now(),
             }
@@ -191,7 +172,6 @@ fn flv_frames(path: &Path) -> Vec<CodedFrame> {
             dts: time,
             key: tag.payload[0] >> 4 == 1,
             recovery: false,
-            disposable: false,
             data: tag.payload.slice(1..),
             received: now(),
         }

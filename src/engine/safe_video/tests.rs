@@ -52,7 +52,6 @@ impl Rig {
                 dts: at,
                 key: key_first && index == 0,
                 recovery: false,
-                disposable: false,
                 data: vec![0; 100].into(),
                 received: self.now,
             };

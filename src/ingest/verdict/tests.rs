@@ -43,7 +43,6 @@ impl Rig {
             dts: dts.dts,
             key,
             recovery: false,
-            disposable: false,
             data: Bytes::from(vec![0; bytes]),
             received,
         };
