@@ -120,6 +120,9 @@ fn live(source: &SourceVideo, bit_rate: u32, cached: usize) -> Run {
     for (index, frame) in source.frames.iter().enumerate() {
         if index > cached || cached == 0 {
             take(origin + micros(frame.dts));
+        } else if index < cached && frame.disposable {
+            // The cache leaves it out.
+            continue;
         }
         video.frame(frame, index < cached);
     }

@@ -349,6 +349,9 @@ pub const VIDEO_HANG_AFTER: Duration = Duration::from_secs(1);
 /// The same before the first frame of an encoder in hardware: a driver may sleep while it wakes the
 /// card.
 pub const VIDEO_HANG_AFTER_OPENING: Duration = Duration::from_secs(3);
+/// Longest time that a child which began in the middle of a stream leaves out frames that come
+/// meanwhile; on a machine that is too slow for the stream it would never catch up.
+pub const VIDEO_CATCH_UP_MAX: Duration = Duration::from_millis(1_500);
 /// A silent child that still computes is spared this long at a time: on a busy machine a restart
 /// would make it only later.
 pub const VIDEO_HANG_SPARE: Duration = Duration::from_millis(250);

@@ -140,6 +140,7 @@ mod tests {
             dts: MediaTime::from_millis(pts_ms),
             key,
             recovery: false,
+            disposable: false,
             data: vec![0; bytes].into(),
             received: Instant::now(),
         }

@@ -242,19 +242,23 @@ impl SafeVideo {
         self.replay(out);
     }
 
-    /// Sends the cached frames, what is past only to be decoded. All of them: a decoder that is not told
-    /// how far pictures are reordered learns it from those that nothing refers to.
+    /// Sends the cached frames, what is past only to be decoded, and that only if others refer to it:
+    /// half of the pictures of an encoder with three B-frames are such that nothing does. All of them
+    /// where the decoder has to learn from these how far pictures are reordered, and where a field may
+    /// be half of a picture.
     fn replay(&mut self, out: &mut Vec<VideoMsg>) {
         let publisher = self.whose.publisher;
         self.in_step = !self.gop.is_empty();
         let last_made = self.last_made;
-        let messages = self.gop.replay().map(|(frame, is_past)| {
+        let config = self.config.as_ref();
+        let skips = config.is_some_and(|it| it.reordering_told && !it.interlaced);
+        let messages = self.gop.replay().filter_map(|(frame, is_past)| {
             let decode_only = is_past || Some(frame.pts) <= last_made;
-            VideoMsg::Frame {
+            (!(decode_only && frame.disposable && skips)).then_some(VideoMsg::Frame {
                 publisher,
                 frame,
                 decode_only,
-            }
+            })
         });
         out.extend(messages);
     }

@@ -316,6 +316,7 @@ pub(super) fn coded(frame: &VideoFrame) -> CodedFrame {
         dts: frame.dts,
         key: frame.key,
         recovery: frame.recovery,
+        disposable: frame.disposable,
         data: frame.data.slice(start..),
         received: frame.received,
     }

@@ -81,6 +81,7 @@ impl AvcTrack {
                 .sample_aspect_ratio
                 .filter(|(width, height)| width != height),
             interlaced: !sps.frames_only,
+            reordering_told: sps.max_num_reorder_frames.is_some(),
             frames_per_1000_s: sps.frames_per_second.and_then(frames_per_1000_s),
         })
     }

@@ -72,6 +72,7 @@ impl CodedTrack {
             size: stream.size,
             sample_aspect_ratio: None,
             interlaced: false,
+            reordering_told: false,
             frames_per_1000_s: None,
         })
     }
@@ -175,6 +176,7 @@ impl CodedTrack {
             dts: timing.dts,
             key,
             recovery: false,
+            disposable: false,
             data,
             received: timing.received,
         })

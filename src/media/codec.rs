@@ -129,6 +129,9 @@ pub struct VideoConfig {
     pub sample_aspect_ratio: Option<(u32, u32)>,
     /// Whether pictures may be interlaced: fields or MBAFF are allowed, used or not.
     pub interlaced: bool,
+    /// Whether it says how far pictures are reordered (14496-10 annex E, `max_num_reorder_frames`).
+    /// A decoder that is not told learns it from the pictures that nothing refers to.
+    pub reordering_told: bool,
     /// Frames in 1,000 seconds, if that is known.
     pub frames_per_1000_s: Option<u32>,
 }
@@ -145,6 +148,8 @@ pub struct CodedFrame {
     /// Whether decoding may begin here as well, though it shows its first pictures wrong: said only of
     /// streams whose keyframes are far apart.
     pub recovery: bool,
+    /// Whether nothing refers to it, as far as is known: if it is not shown, it need not be decoded.
+    pub disposable: bool,
     /// Its bytes as Matroska takes them: length-prefixed NAL units (H.264, H.265), OBUs without a
     /// temporal delimiter (AV1), or the codec's frame: all that follows the FLV tag's header
     /// byte, for VP6 without the adjustment byte (see [`VideoConfig::record`]), with alpha still

@@ -82,13 +82,18 @@ pub fn source(
         ffmpeg(&arguments, Some(&partial));
         fs::rename(&partial, &path).unwrap();
     }
-    let (record, frames) = if legacy {
+    let (record, mut frames) = if legacy {
         (Bytes::new(), flv_frames(&path))
     } else {
         let private = !matches!(codec, VideoCodec::Vp8 | VideoCodec::Vp9);
         let record = private.then(|| codec_private(&path));
         (record.unwrap_or_default(), matroska_frames(&path))
     };
+    if codec == VideoCodec::Avc {
+        for frame in &mut frames {
+            frame.disposable = is_disposable(&frame.data);
+        }
+    }
     let (width, height) = size.split_once('x').unwrap();
     SourceVideo {
         config: Arc::new(VideoConfig {
@@ -97,10 +102,25 @@ pub fn source(
             size: Some((width.parse().unwrap(), height.parse().unwrap())),
             sample_aspect_ratio: None,
             interlaced: options.contains("+ildct"),
+            // x264 does.
+            reordering_told: codec == VideoCodec::Avc,
             frames_per_1000_s: Some(rate * 1_000),
         }),
         frames,
     }
+}
+
+/// Whether nothing refers to a picture of H.264: `nal_ref_idc` of its first slice is 0 (14496-10 §7.4.1).
+fn is_disposable(data: &[u8]) -> bool {
+    let mut rest = data;
+    while let [a, b, c, d, header, ..] = rest {
+        if (1..=5).contains(&(header & 0x1f)) {
+            return header & 0x60 == 0;
+        }
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        rest = rest.get(4 + length..).unwrap_or_default();
+    }
+    false
 }
 
 /// Runs ffmpeg and gives what it writes.
@@ -140,6 +160,7 @@ fn matroska_frames(path: &Path) -> Vec<CodedFrame> {
                 pts: MediaTime::from_millis(fields[2].parse().unwrap()),
                 key: !line.contains("F=0x0"),
                 recovery: false,
+                disposable: false,
                 data: bytes.split_to(fields[4].parse().unwrap()),
                 received: now(),
             }
@@ -172,6 +193,7 @@ fn flv_frames(path: &Path) -> Vec<CodedFrame> {
             dts: time,
             key: tag.payload[0] >> 4 == 1,
             recovery: false,
+            disposable: false,
             data: tag.payload.slice(1..),
             received: now(),
         }

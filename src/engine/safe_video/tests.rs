@@ -33,18 +33,27 @@ fn rig() -> Rig {
 
 impl Rig {
     fn configure(&mut self, record: u8) {
+        self.configure_with(record, true);
+    }
+
+    fn configure_with(&mut self, record: u8, reordering_told: bool) {
         let config = VideoConfig {
             codec: VideoCodec::Hevc,
             record: vec![record].into(),
             size: None,
             sample_aspect_ratio: None,
             interlaced: false,
+            reordering_told,
             frames_per_1000_s: None,
         };
         self.safe.configure(Arc::new(config), &mut self.out);
     }
 
     fn frames(&mut self, count: u32, key_first: bool) {
+        self.frames_of(count, key_first, |_| false);
+    }
+
+    fn frames_of(&mut self, count: u32, key_first: bool, disposable: fn(u32) -> bool) {
         for index in 0..count {
             let at = MediaTime::from_millis(40 * self.next);
             let frame = CodedFrame {
@@ -52,6 +61,7 @@ impl Rig {
                 dts: at,
                 key: key_first && index == 0,
                 recovery: false,
+                disposable: disposable(index),
                 data: vec![0; 100].into(),
                 received: self.now,
             };
@@ -106,6 +116,27 @@ fn made(key: bool) -> VideoFrame {
         nal_units: std::iter::once(0..3).collect(),
         received,
     }
+}
+
+#[test]
+fn what_is_past_and_nothing_refers_to_is_not_even_decoded() {
+    let mut rig = rig();
+    rig.frames_of(9, true, |index| index % 2 == 1);
+    rig.update(true);
+    // Of nine, four past ones that others refer to, and the newest.
+    assert_eq!(rig.said(), "oddddf");
+    // What is to be shown is sent, whatever it is.
+    rig.frames_of(2, false, |_| true);
+    assert_eq!(rig.said(), "ff");
+}
+
+#[test]
+fn decoder_that_is_not_told_the_reordering_gets_every_cached_frame() {
+    let mut rig = rig();
+    rig.configure_with(2, false);
+    rig.frames_of(9, true, |index| index % 2 == 1);
+    rig.update(true);
+    assert_eq!(rig.said(), "oddddddddf");
 }
 
 #[test]

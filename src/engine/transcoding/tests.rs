@@ -98,6 +98,7 @@ impl Rig {
             size: None,
             sample_aspect_ratio: None,
             interlaced: false,
+            reordering_told: false,
             frames_per_1000_s: None,
         })));
     }

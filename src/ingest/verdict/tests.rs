@@ -43,6 +43,7 @@ impl Rig {
             dts: dts.dts,
             key,
             recovery: false,
+            disposable: false,
             data: Bytes::from(vec![0; bytes]),
             received,
         };

@@ -11,9 +11,9 @@ use super::flv_reader::{FlvReadError, FlvReader};
 use super::frames::{Feed, FrameMaker, Source};
 use super::matroska::{BlockKind, MatroskaWriter};
 use crate::limits::{
-    VIDEO_HANG_AFTER, VIDEO_HANG_AFTER_OPENING, VIDEO_HANG_FRAMES, VIDEO_HANG_SPARE,
-    VIDEO_HANG_SPARE_MAX, VIDEO_HANG_SPARE_PER_CACHED, VIDEO_INPUT_AGE_MAX, VIDEO_INPUT_BYTES_MAX,
-    VIDEO_KEYFRAME_REQUEST_INTERVAL,
+    VIDEO_CATCH_UP_MAX, VIDEO_HANG_AFTER, VIDEO_HANG_AFTER_OPENING, VIDEO_HANG_FRAMES,
+    VIDEO_HANG_SPARE, VIDEO_HANG_SPARE_MAX, VIDEO_HANG_SPARE_PER_CACHED, VIDEO_INPUT_AGE_MAX,
+    VIDEO_INPUT_BYTES_MAX, VIDEO_KEYFRAME_REQUEST_INTERVAL,
 };
 use crate::media::codec::{CodedFrame, VideoConfig};
 use crate::media::frame::VideoFrame;
@@ -21,6 +21,9 @@ use crate::media::time::MediaTime;
 
 /// Longest time that cached frames span: a publish with fewer keyframes begins late.
 const REPEATED_MAX: MediaTime = MediaTime::from_millis(60_000);
+
+/// With more frames than these unread the child is behind the stream; its pipe holds some more.
+const FRAMES_BEHIND_MAX: usize = 2;
 
 /// Number of a child; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +60,16 @@ impl Waiting {
     }
 }
 
+/// Whether a child that began in the middle of a stream has caught up with it.
+#[derive(Debug, Clone, Copy)]
+enum CatchUp {
+    /// No frame to be shown was fed yet.
+    NotBegun,
+    /// It is still reading those from before: at the latest until then.
+    Until(Instant),
+    Done,
+}
+
 /// One child's state.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -78,6 +91,7 @@ pub(super) struct Child {
     /// It computes still: not to be killed before this.
     spared_until: Option<Instant>,
     decoded_only: u32,
+    catch_up: CatchUp,
     /// Whether its encoder is a card, which may have to be woken.
     in_hardware: bool,
 }
@@ -99,6 +113,7 @@ impl Child {
             fed_in_silence: 0,
             spared_until: None,
             decoded_only: 0,
+            catch_up: CatchUp::NotBegun,
             in_hardware: !encoder.is_software(),
         }
     }
@@ -125,6 +140,7 @@ impl Child {
                 frames: left_out.saturating_add(1),
             };
         }
+        let decode_only = decode_only || self.catches_up(now);
         let source = Source {
             pts: frame.pts,
             received: frame.received,
@@ -157,6 +173,20 @@ impl Child {
             0 => Fed::Queued,
             frames => Fed::Dropped { frames },
         }
+    }
+
+    /// Whether a frame that is to be shown would only be late: of a stream that was begun in the middle
+    /// the child shows the first such frame as soon as it can, so that there is a picture, and then what
+    /// is live by the time it has decoded the cache. What comes meanwhile it only decodes.
+    fn catches_up(&mut self, now: Instant) -> bool {
+        let is_behind = self.queue.len() > FRAMES_BEHIND_MAX;
+        let (next, catches_up) = match self.catch_up {
+            CatchUp::NotBegun if is_behind => (CatchUp::Until(now + VIDEO_CATCH_UP_MAX), false),
+            CatchUp::Until(until) if is_behind && now < until => (self.catch_up, true),
+            CatchUp::NotBegun | CatchUp::Until(_) | CatchUp::Done => (CatchUp::Done, false),
+        };
+        self.catch_up = next;
+        catches_up
     }
 
     /// When too much waits, leaves out all of it but what the child has begun to read.
@@ -284,5 +314,94 @@ impl Child {
     /// It is silent, but not idle.
     pub(super) fn spare(&mut self, now: Instant) {
         self.spared_until = now.checked_add(VIDEO_HANG_SPARE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::codec::VideoCodec;
+
+    struct Rig {
+        child: Child,
+        now: Instant,
+        fed: i64,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let config = VideoConfig {
+                codec: VideoCodec::Vp8,
+                record: Bytes::new(),
+                size: Some((320, 180)),
+                sample_aspect_ratio: None,
+                interlaced: false,
+                reordering_told: false,
+                frames_per_1000_s: Some(30_000),
+            };
+            #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+            let now = Instant::now();
+            Self {
+                child: Child::new(ChildId(1), &config, VideoEncoder::X264),
+                now,
+                fed: 0,
+            }
+        }
+
+        fn feed(&mut self, count: usize, decode_only: bool) {
+            for _ in 0..count {
+                let time = MediaTime::from_millis(33 * self.fed);
+                let frame = CodedFrame {
+                    pts: time,
+                    dts: time,
+                    key: self.fed == 0,
+                    recovery: false,
+                    disposable: false,
+                    data: Bytes::from_static(b"frame"),
+                    received: self.now,
+                };
+                self.fed += 1;
+                self.child.feed(&frame, decode_only, self.now);
+            }
+        }
+
+        /// Which of those that wait are to be shown; the child reads them.
+        fn read(&mut self) -> Vec<bool> {
+            let queue = self.child.queue.iter();
+            let shown = queue.map(|waiting| waiting.encoded.is_some()).collect();
+            while !self.child.input().is_empty() {
+                self.child.input_taken(self.child.input().len());
+            }
+            shown
+        }
+    }
+
+    #[test]
+    fn child_that_began_in_the_middle_shows_one_frame_and_then_what_is_live() {
+        let mut rig = Rig::new();
+        rig.feed(30, true);
+        rig.feed(5, false);
+        let shown = rig.read();
+        assert_eq!(shown[30..], [true, false, false, false, false]);
+        assert!(shown[..30].iter().all(|shown| !shown));
+        rig.feed(20, false);
+        assert!(rig.read().iter().all(|shown| *shown), "it has caught up");
+    }
+
+    #[test]
+    fn child_that_never_catches_up_shows_frames_all_the_same() {
+        let mut rig = Rig::new();
+        rig.feed(30, true);
+        rig.feed(5, false);
+        rig.now += VIDEO_CATCH_UP_MAX;
+        rig.feed(5, false);
+        assert_eq!(rig.read()[35..], [true; 5]);
+    }
+
+    #[test]
+    fn child_that_began_with_the_stream_shows_every_frame() {
+        let mut rig = Rig::new();
+        rig.feed(30, false);
+        assert_eq!(rig.read(), [true; 30]);
     }
 }

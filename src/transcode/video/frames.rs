@@ -22,6 +22,10 @@ const FIRST_MS: u32 = 10_000;
 const LAST_MS: u32 = 1 << 30;
 /// How far a time is moved so that no two frames have the same, in ms.
 const SHIFT_MS_MAX: u32 = 100;
+/// For how many pictures a source whose times were out of order is taken to go on so: some 10 s.
+const DISORDER_PICTURES: u32 = 300;
+/// How many pictures in a row may take times of others before them: as many as H.264 reorders.
+const BEHIND_MAX: u32 = 16;
 
 /// What an output frame is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,7 @@ pub struct FrameMaker {
     pending: BTreeMap<u32, Source>,
     /// The last that came out.
     last_out: Option<(u32, Source)>,
+    order: OutputOrder,
     nal_length_size: Option<NalLengthSize>,
     store: ParameterSetStore,
     begun: bool,
@@ -72,6 +77,7 @@ impl Default for FrameMaker {
             base: None,
             pending: BTreeMap::new(),
             last_out: None,
+            order: OutputOrder::default(),
             nal_length_size: None,
             store: ParameterSetStore::new(),
             begun: false,
@@ -172,10 +178,10 @@ impl FrameMaker {
 
     /// What the picture with this millisecond was made from. One that nobody fed has the time that
     /// the child says.
-    fn source_of(&mut self, ms: u32) -> Result<Source, FlvReadError> {
-        if self.last_out.is_some_and(|(last, _)| ms <= last) {
-            return Err(FlvReadError::Order);
-        }
+    fn source_of(&mut self, told: u32) -> Result<Source, FlvReadError> {
+        let after = self.last_out.map_or(0, |(last, _)| last.saturating_add(1));
+        let oldest = self.pending.keys().next().copied();
+        let ms = self.order.time_of(told, oldest)?.max(after);
         let source = match self.pending.remove(&ms) {
             Some(source) => source,
             None => {
@@ -219,6 +225,47 @@ impl FrameMaker {
             }
         }
         Ok(())
+    }
+}
+
+/// Finds which time a picture has that a child gave out. Pictures come in the order in which they are
+/// shown, but a source may have timed them in another: GStreamer's flvmux moves a B-frame's time
+/// behind the sound's. The child then repeats a time, as FLV cannot go back, and from there on the
+/// times that were fed are given out in their own order.
+#[derive(Debug, Default)]
+pub(super) struct OutputOrder {
+    last_told: Option<u32>,
+    /// For so many more pictures times are given out in order.
+    in_order: u32,
+    /// Pictures in a row that took the time of one before them. If they are many, the child left
+    /// some out.
+    behind: u32,
+}
+
+impl OutputOrder {
+    /// The time of the picture that the child says is of `told`; `oldest` is the first of those that
+    /// were fed and did not come out yet.
+    pub(super) fn time_of(&mut self, told: u32, oldest: Option<u32>) -> Result<u32, FlvReadError> {
+        let last = self.last_told.replace(told);
+        if last.is_some_and(|last| told < last) {
+            return Err(FlvReadError::Order);
+        }
+        if last == Some(told) {
+            self.in_order = DISORDER_PICTURES;
+        } else {
+            self.in_order = self.in_order.saturating_sub(1);
+        }
+        let earlier = oldest.filter(|oldest| self.in_order > 0 && *oldest < told);
+        let Some(earlier) = earlier else {
+            self.behind = 0;
+            return Ok(told);
+        };
+        self.behind = self.behind.saturating_add(1);
+        Ok(if self.behind > BEHIND_MAX {
+            told
+        } else {
+            earlier
+        })
     }
 }
 

@@ -84,6 +84,7 @@ impl World {
             dts: time,
             key: number % 60 == 0,
             recovery: false,
+            disposable: false,
             data: Bytes::from(format!("<{number}>")),
             received: self.now,
         };
@@ -101,6 +102,7 @@ impl World {
             dts: MediaTime::from_millis(self.next * 33),
             key: false,
             recovery: false,
+            disposable: false,
             data: Bytes::from(format!("<{}>", self.next)),
             received: self.now,
         };
