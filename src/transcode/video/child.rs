@@ -102,7 +102,7 @@ impl Child {
             id,
             writer: MatroskaWriter::new(config),
             reader: FlvReader::default(),
-            frames: FrameMaker::default(),
+            frames: FrameMaker::new(config.frames_per_1000_s),
             queue: VecDeque::new(),
             queue_bytes: 0,
             awaits_key: true,

@@ -14,6 +14,7 @@ use crate::media::frame::VideoFrame;
 use crate::media::time::MediaTime;
 
 use super::flv_reader::{FlvItem, FlvReadError};
+use super::order::OutputOrder;
 
 /// What a child's first frame is timed, in ms: pictures that follow it but are shown before it
 /// must not come before zero.
@@ -22,10 +23,6 @@ const FIRST_MS: u32 = 10_000;
 const LAST_MS: u32 = 1 << 30;
 /// How far a time is moved so that no two frames have the same, in ms.
 const SHIFT_MS_MAX: u32 = 100;
-/// For how many pictures a source whose times were out of order is taken to go on so: some 10 s.
-const DISORDER_PICTURES: u32 = 300;
-/// How many pictures in a row may take times of others before them: as many as H.264 reorders.
-const BEHIND_MAX: u32 = 16;
 
 /// What an output frame is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,21 +68,20 @@ impl std::fmt::Debug for FrameMaker {
     }
 }
 
-impl Default for FrameMaker {
-    fn default() -> Self {
+impl FrameMaker {
+    /// For a stream of so many frames in 1,000 s, if that is known.
+    pub fn new(frames_per_1000_s: Option<u32>) -> Self {
         Self {
             base: None,
             pending: BTreeMap::new(),
             last_out: None,
-            order: OutputOrder::default(),
+            order: OutputOrder::new(frames_per_1000_s),
             nal_length_size: None,
             store: ParameterSetStore::new(),
             begun: false,
         }
     }
-}
 
-impl FrameMaker {
     /// How to feed a frame; the first sets the scale. With `encoded`, an output frame is expected of
     /// it, so no other frame gets the same millisecond.
     pub fn feed(&mut self, source: Source, encoded: bool) -> Feed {
@@ -150,10 +146,11 @@ impl FrameMaker {
             } => {
                 let size = self.nal_length_size.ok_or(FlvReadError::Media)?;
                 let source = self.source_of(pts_ms)?;
+                let pts = self.order.shown_at(source.pts);
                 let mut frame = VideoFrame {
-                    pts: source.pts,
+                    pts,
                     // Nothing is reordered.
-                    dts: source.pts,
+                    dts: pts,
                     key: false,
                     recovery: false,
                     disposable: true,
@@ -225,47 +222,6 @@ impl FrameMaker {
             }
         }
         Ok(())
-    }
-}
-
-/// Finds which time a picture has that a child gave out. Pictures come in the order in which they are
-/// shown, but a source may have timed them in another: GStreamer's flvmux moves a B-frame's time
-/// behind the sound's. The child then repeats a time, as FLV cannot go back, and from there on the
-/// times that were fed are given out in their own order.
-#[derive(Debug, Default)]
-pub(super) struct OutputOrder {
-    last_told: Option<u32>,
-    /// For so many more pictures times are given out in order.
-    in_order: u32,
-    /// Pictures in a row that took the time of one before them. If they are many, the child left
-    /// some out.
-    behind: u32,
-}
-
-impl OutputOrder {
-    /// The time of the picture that the child says is of `told`; `oldest` is the first of those that
-    /// were fed and did not come out yet.
-    pub(super) fn time_of(&mut self, told: u32, oldest: Option<u32>) -> Result<u32, FlvReadError> {
-        let last = self.last_told.replace(told);
-        if last.is_some_and(|last| told < last) {
-            return Err(FlvReadError::Order);
-        }
-        if last == Some(told) {
-            self.in_order = DISORDER_PICTURES;
-        } else {
-            self.in_order = self.in_order.saturating_sub(1);
-        }
-        let earlier = oldest.filter(|oldest| self.in_order > 0 && *oldest < told);
-        let Some(earlier) = earlier else {
-            self.behind = 0;
-            return Ok(told);
-        };
-        self.behind = self.behind.saturating_add(1);
-        Ok(if self.behind > BEHIND_MAX {
-            told
-        } else {
-            earlier
-        })
     }
 }
 

@@ -16,6 +16,7 @@ mod command;
 mod flv_reader;
 mod frames;
 mod matroska;
+mod order;
 mod supervisor;
 
 use std::time::Duration;
