@@ -10,6 +10,7 @@
 //! cargo run --release --example loadgen -- --viewers 100 --seconds 10
 //! … -- --viewers 50 --inspect 50 --netem loss=1%,delay=20ms,jitter=5ms
 //! … -- --viewers 200 --storm 1000      1,000 join within a second while 200 watch
+//! … … --storm-elsewhere                they join a room without a publisher
 //! ```
 
 #[path = "loadgen/clock.rs"]

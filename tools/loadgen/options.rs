@@ -58,6 +58,10 @@ pub(crate) struct Options {
     /// Joins of those offered a second.
     #[arg(long, default_value_t = 1000.0)]
     pub(crate) storm_rate: f64,
+    /// They join a room in which nobody publishes: what joining itself does to the others, and not the
+    /// media that the newcomers get.
+    #[arg(long)]
+    pub(crate) storm_elsewhere: bool,
     /// Connect the viewers before anybody publishes: what a join costs by itself.
     #[arg(long)]
     pub(crate) join_first: bool,
@@ -97,6 +101,9 @@ impl Options {
 
     /// The room a viewer or publisher belongs to.
     pub(crate) fn room(&self, index: usize) -> usize {
+        if self.storm_elsewhere && index >= self.viewers {
+            return self.rooms;
+        }
         index % self.rooms.max(1)
     }
 }
