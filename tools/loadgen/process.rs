@@ -13,6 +13,8 @@ use crate::{Failure, http, pause};
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How the names of the cores' threads begin.
+const CORE_THREADS: &str = "core-";
 const NANOS_PER_SECOND: f64 = 1e9;
 const KIBIBYTE: f64 = 1_024.0;
 
@@ -36,7 +38,8 @@ pub(crate) struct Usage {
     pub(crate) seconds: f64,
     /// CPU time by the thread's name, in seconds.
     pub(crate) threads: BTreeMap<String, f64>,
-    /// Time that threads were ready to run while something else had their CPU, in seconds.
+    /// Time that the cores' threads were ready to run while something else had their CPU, in seconds. On
+    /// a single CPU the server's other threads wait for these, which says nothing of the machine.
     pub(crate) waited: f64,
     /// Resident memory in KiB: at the moment, or what was added.
     pub(crate) resident_kib: f64,
@@ -150,7 +153,10 @@ impl ServerProcess {
             // Documentation/scheduler/sched-stats.rst: time on the CPU, time in the run queue.
             let mut nanos = spent.split_whitespace().map(str::parse::<f64>);
             let ran = nanos.next().unwrap_or(Ok(0.0))?;
-            waited += nanos.next().unwrap_or(Ok(0.0))? / NANOS_PER_SECOND;
+            let queued = nanos.next().unwrap_or(Ok(0.0))?;
+            if name.starts_with(CORE_THREADS) {
+                waited += queued / NANOS_PER_SECOND;
+            }
             *threads.entry(name.trim().to_owned()).or_insert(0.0) += ran / NANOS_PER_SECOND;
         }
         let status = std::fs::read_to_string(format!("{root}/status"))?;

@@ -141,7 +141,7 @@ pub(crate) struct Report {
     idle_resident_mib: f64,
     server_cpu_percent: f64,
     server_cpu_percent_by_thread: BTreeMap<String, f64>,
-    /// Ready to run, but the CPU was another's: above a few percent the delays are the machine's.
+    /// The cores' threads, ready to run, but the CPU was another's: above a few percent the delays are the machine's.
     server_waited_percent: f64,
     cpu_us_per_packet: f64,
     cpu_us_per_viewer_second: f64,
