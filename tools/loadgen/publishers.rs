@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rtmpeer::runtime::now;
 use socket2::{Domain, Socket, Type};
 
-use crate::frames::{Clip, FRAME_RATE, KEYFRAME_EVERY, Sounds, frame_time_ms, stamped};
+use crate::frames::{Clip, KEYFRAME_EVERY, KEYFRAME_INTERVAL, Sounds, frame_time_ms, stamped};
 use crate::kit_publisher::{KitPublisher, Progress};
 use crate::{Failure, clock};
 
@@ -172,8 +172,9 @@ struct Schedule {
 impl Schedule {
     fn run(self, mut list: Vec<Publisher>) -> Result<Vec<Written>, Failure> {
         let rooms = u32::try_from(list.len()).unwrap_or(1).max(1);
-        // The rooms' frames are spread over the frame interval, as independent encoders' are.
-        let shift = Duration::from_secs(1) / (rooms * u32::try_from(FRAME_RATE).unwrap_or(1));
+        // The rooms' frames are spread over the keyframe interval, as independent encoders' are: else all
+        // of their keyframes would come in one frame's time.
+        let shift = KEYFRAME_INTERVAL / rooms;
         let due = |room: usize, at_ms: u64| {
             let room = u32::try_from(room).unwrap_or(0);
             self.began + shift * room + Duration::from_millis(at_ms)
