@@ -124,13 +124,13 @@ mod tests {
         let mut order = OutputOrder::new(Some(30_000));
         let mut shown = Vec::new();
         // Four pictures in 133.3 ms, whose times are wrong by these many ms.
-        for number in 0..240_i64 {
-            let true_ms = number * 100 / 3;
-            let wrong = [0, 45, 11, 17][(number % 4) as usize];
-            let told = 10_000 + true_ms as u32 / 133 * 133;
+        for (number, wrong) in (0..240).zip([0, 45, 11, 17].into_iter().cycle()) {
+            let true_ms: u32 = number * 100 / 3;
+            let told = 10_000 + true_ms / 133 * 133;
             order.time_of(told, None).unwrap();
-            let pts = MediaTime::from_millis(true_ms + wrong);
-            shown.push((true_ms, order.shown_at(pts).as_micros()));
+            let pts = MediaTime::from_millis(i64::from(true_ms + wrong));
+            let shown_at = order.shown_at(pts).as_micros();
+            shown.push((i64::from(true_ms), shown_at));
         }
         for pair in shown[30..].windows(2) {
             let step = pair[1].1 - pair[0].1;
