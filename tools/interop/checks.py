@@ -71,11 +71,26 @@ async def page_plays(page: Page, boxes=None, tone=publishers.TONE_HERTZ, skew=Fa
     require(tones[0]["decibel"] > -60, f"left channel is silent: {tones[0]}")
     check_tone(tones[0]["hertz"], tone)
     if skew:
-        seen = await page.probe("flashesAndBeeps", FLASHES_MIN + 3, publishers.FLASH)
-        figures["skew_ms"] = check_skew(seen["flashes"], seen["beeps"])
+        figures |= await page_skew(page, looks)
     errors = await page.request("errors")
     require(not errors, f"the page complains: {errors[:3]}")
     return figures
+
+
+async def page_skew(page, looks):
+    """How far the page's sound is off its picture. As with freezes, one stumble is forgiven:
+    Chromium's jitter buffer of sound grows when the machine has no time for it, and the picture
+    is delayed to match only in steps over some seconds."""
+    failures = []
+    while True:
+        seen = await page.probe("flashesAndBeeps", FLASHES_MIN + 3, publishers.FLASH)
+        try:
+            figures = {"skew_ms": check_skew(seen["flashes"], seen["beeps"])}
+        except Failure as failure:
+            failures.append(str(failure))
+            require(len(failures) < looks, "; ".join(failures))
+            continue
+        return figures | ({"first_skew": failures[0]} if failures else {})
 
 
 async def watch_page(page):
