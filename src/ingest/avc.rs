@@ -13,8 +13,8 @@ use super::video::{RECORD_BYTES_MAX, Timing, frames_per_1000_s};
 use super::warning::IngestWarning;
 use crate::media::avc::{
     AvcError, Change, DecoderConfig, NAL_UNITS_PER_ACCESS_UNIT_MAX, NalHeader, NalLengthSize,
-    NalType, NalUnits, ParameterSetStore, SliceHeader, SpsInfo, is_recovery_point, is_turned,
-    profile_name,
+    NalType, NalUnits, ParameterSetStore, SliceHeader, SpsInfo, is_recovery_point,
+    is_timing_only, is_turned, profile_name,
 };
 use crate::media::codec::{TranscodeReason, VideoCodec, VideoConfig};
 use crate::media::frame::{ParameterSets, StreamInfo, VideoFrame};
@@ -416,6 +416,9 @@ impl AccessUnit {
                 self.add_slice(header, SliceHeader::parse(nal_unit)?, &range);
                 self.nal_units.push(range);
             }
+            // As a packet of its own before a train of equal ones, it would cost as much as half a
+            // picture.
+            NalType::Sei if is_timing_only(nal_unit) => {}
             NalType::Partition | NalType::Sei => self.nal_units.push(range),
             NalType::Sps | NalType::Pps => self.parameter_sets.push(range),
             NalType::Other(_) => {}

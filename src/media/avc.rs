@@ -12,7 +12,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use parameter_sets::{Change, ParameterSetStore, SpsInfo, profile_name};
-pub use sei::{is_recovery_point, is_turned};
+pub use sei::{is_recovery_point, is_timing_only, is_turned};
 
 use bits::RbspBits;
 

@@ -174,3 +174,14 @@ fn recovery_points_do_not_matter_where_keyframes_come() {
     assert_eq!(rig.ingest.info().transcode, None);
     assert_eq!(recoveries(&rig), [0_i64; 0]);
 }
+
+#[test]
+fn timing_of_decoder_buffers_is_not_passed_on_and_users_data_is() {
+    const TIMING: &[u8] = &[0x06, 0x01, 0x03, 0x00, 0x00, 0x03, 0x01, 0x80];
+    const USER_DATA: &[u8] = &[0x06, 0x05, 0x02, 0xaa, 0xbb, 0x80];
+    let mut rig = Rig::configured();
+    rig.picture(0, &[TIMING, USER_DATA, IDR]);
+    rig.picture(33, &[TIMING, P]);
+    let passed: Vec<_> = rig.frames().into_iter().map(nal_units).collect();
+    assert_eq!(passed, [vec![USER_DATA, IDR], vec![P]]);
+}

@@ -2,6 +2,7 @@
 //! the emulation prevention bytes left out (14496-10 §7.4.1). H.265 has the same.
 
 /// Reads bits from a NAL unit's bytes after its header.
+#[derive(Clone)]
 pub(in crate::media) struct RbspBits<'a> {
     rest: &'a [u8],
     zeros: u8,
@@ -59,6 +60,12 @@ impl<'a> RbspBits<'a> {
             self.byte()?;
         }
         Some(())
+    }
+
+    /// Whether what is left, from a byte's beginning, is the byte that ends a payload of whole bytes
+    /// (`rbsp_trailing_bits`, 14496-10 §7.3.2.11).
+    pub(in crate::media) fn is_stop_byte(&self) -> bool {
+        self.bits_left == 0 && self.rest == [0x80]
     }
 
     pub(in crate::media) fn bit(&mut self) -> Option<bool> {

@@ -2,7 +2,10 @@
 
 use super::bits::RbspBits;
 
-/// Payload types (14496-10 §D.1): a recovery point, and a display orientation.
+/// Payload types (14496-10 §D.1).
+const BUFFERING_PERIOD: u32 = 0;
+const PICTURE_TIMING: u32 = 1;
+const FILLER_PAYLOAD: u32 = 3;
 const RECOVERY_POINT: u32 = 6;
 const DISPLAY_ORIENTATION: u32 = 47;
 /// Bytes of messages that are looked through, in one NAL unit: real ones before those above are small.
@@ -33,20 +36,71 @@ pub fn is_recovery_point(nal_unit: &[u8]) -> bool {
     find(nal_unit, RECOVERY_POINT).is_some()
 }
 
+/// Whether all a SEI NAL unit says is when a decoder of a given buffer reads and shows the picture
+/// (§D.2.1 to §D.2.4 but pan-scan), which no viewer over RTP goes by: its times are RTP's. Encoders at a
+/// constant bit rate send one with each picture (NVENC in OBS, `nal-hrd` of x264).
+#[must_use]
+pub fn is_timing_only(nal_unit: &[u8]) -> bool {
+    let Some(mut messages) = Messages::of(nal_unit) else {
+        return false;
+    };
+    let is_timing = |payload_type| {
+        matches!(
+            payload_type,
+            BUFFERING_PERIOD | PICTURE_TIMING | FILLER_PAYLOAD
+        )
+    };
+    messages.all(|(payload_type, _)| is_timing(payload_type)) && messages.are_over()
+}
+
 /// The payload of a NAL unit's first message of a type.
 fn find(nal_unit: &[u8], wanted: u32) -> Option<RbspBits<'_>> {
-    let mut bits = RbspBits::new(nal_unit.get(1..)?);
-    let mut scanned = 0_u32;
-    while scanned < SCANNED_BYTES_MAX {
-        let payload_type = number(&mut bits)?;
-        let payload_size = number(&mut bits)?;
-        if payload_type == wanted {
-            return Some(bits);
-        }
-        scanned = scanned.saturating_add(payload_size).saturating_add(2);
-        bits.skip_bytes(payload_size)?;
+    let found = Messages::of(nal_unit)?.find(|(payload_type, _)| *payload_type == wanted);
+    found.map(|(_, payload)| payload)
+}
+
+/// A NAL unit's messages (§7.3.2.3): their types, each with what is left from its payload on. Ends at
+/// what is broken, and after [`SCANNED_BYTES_MAX`].
+struct Messages<'a> {
+    bits: RbspBits<'a>,
+    /// Payload that `bits` is still before, in bytes.
+    unread: u32,
+    scanned: u32,
+}
+
+impl<'a> Messages<'a> {
+    /// `None` without a NAL unit's first byte.
+    fn of(nal_unit: &'a [u8]) -> Option<Self> {
+        Some(Self {
+            bits: RbspBits::new(nal_unit.get(1..)?),
+            unread: 0,
+            scanned: 0,
+        })
     }
-    None
+
+    /// Whether the last one was given out, and nothing broken came.
+    fn are_over(&self) -> bool {
+        self.unread == 0 && self.bits.is_stop_byte()
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = (u32, RbspBits<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.scanned >= SCANNED_BYTES_MAX {
+            return None;
+        }
+        self.bits.skip_bytes(self.unread)?;
+        self.unread = 0;
+        if self.bits.is_stop_byte() {
+            return None;
+        }
+        let payload_type = number(&mut self.bits)?;
+        self.unread = number(&mut self.bits)?;
+        self.scanned = self.scanned.saturating_add(self.unread).saturating_add(2);
+        Some((payload_type, self.bits.clone()))
+    }
 }
 
 /// A payload's type or size: bytes that are added up as long as they are 255 (§7.3.2.3.1).
@@ -124,6 +178,37 @@ mod tests {
         assert!(is_recovery_point(&sei(std::slice::from_ref(&point))));
         assert!(is_recovery_point(&sei(&[vec![1, 2, 0, 0], point])));
         assert!(!is_recovery_point(&sei(&[vec![1, 2, 0, 0]])));
+    }
+
+    #[test]
+    fn messages_of_timing_alone_are_told_from_those_with_more() {
+        // As x264 writes them with `nal-hrd=cbr`.
+        let period = vec![0, 5, 0x93, 0x80, 0x01, 0x02, 0x10];
+        let timing = vec![1, 3, 0x00, 0x00, 0x01];
+        let long_filler = [vec![3, 255, 45], vec![0xff; 300]].concat();
+        for timing_only in [
+            vec![timing.clone()],
+            vec![period.clone(), timing.clone()],
+            vec![timing.clone(), long_filler],
+        ] {
+            assert!(is_timing_only(&sei(&timing_only)), "{timing_only:?}");
+        }
+        let user_data = vec![5, 2, 0xaa, 0xbb];
+        for more in [
+            vec![user_data.clone()],
+            vec![timing.clone(), user_data.clone()],
+            vec![user_data, timing.clone()],
+            vec![timing.clone(), vec![6, 1, 0xc4]],
+            vec![message(false, false, false, 0)],
+        ] {
+            assert!(!is_timing_only(&sei(&more)), "{more:?}");
+        }
+        let whole = sei(&[timing]);
+        for length in 0..whole.len() {
+            assert!(!is_timing_only(&whole[..length]), "{length}");
+        }
+        let endless = [&[6][..], &[1, 1, 0].repeat(100_000), &[0x80]].concat();
+        assert!(!is_timing_only(&endless));
     }
 
     #[test]
