@@ -188,7 +188,7 @@ mod tests {
         let long_filler = [vec![3, 255, 45], vec![0xff; 300]].concat();
         for timing_only in [
             vec![timing.clone()],
-            vec![period.clone(), timing.clone()],
+            vec![period, timing.clone()],
             vec![timing.clone(), long_filler],
         ] {
             assert!(is_timing_only(&sei(&timing_only)), "{timing_only:?}");
