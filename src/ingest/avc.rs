@@ -13,8 +13,8 @@ use super::video::{RECORD_BYTES_MAX, Timing, frames_per_1000_s};
 use super::warning::IngestWarning;
 use crate::media::avc::{
     AvcError, Change, DecoderConfig, NAL_UNITS_PER_ACCESS_UNIT_MAX, NalHeader, NalLengthSize,
-    NalType, NalUnits, ParameterSetStore, SliceHeader, SpsInfo, is_recovery_point,
-    is_timing_only, is_turned, profile_name,
+    NalType, NalUnits, ParameterSetStore, SliceHeader, SpsInfo, is_recovery_point, is_timing_only,
+    is_turned, profile_name,
 };
 use crate::media::codec::{TranscodeReason, VideoCodec, VideoConfig};
 use crate::media::frame::{ParameterSets, StreamInfo, VideoFrame};

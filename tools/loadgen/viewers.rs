@@ -180,7 +180,7 @@ impl Crowd {
     fn run(mut self) -> (Vec<ViewerSeen>, u64) {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            std::thread::sleep(self.timeout());
+            std::thread::park_timeout(self.timeout());
             // Interrupted or not, the next round looks again.
             let _ = self.poll.poll(&mut events, Some(Duration::ZERO));
             let mut readable = std::mem::take(&mut self.readable);
