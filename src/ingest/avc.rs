@@ -416,8 +416,8 @@ impl AccessUnit {
                 self.add_slice(header, SliceHeader::parse(nal_unit)?, &range);
                 self.nal_units.push(range);
             }
-            // As a packet of its own before a train of equal ones, it would cost as much as half a
-            // picture.
+            // As a packet of its own before a train of equal ones, it would cost a third of what the
+            // picture does.
             NalType::Sei if is_timing_only(nal_unit) => {}
             NalType::Partition | NalType::Sei => self.nal_units.push(range),
             NalType::Sps | NalType::Pps => self.parameter_sets.push(range),
