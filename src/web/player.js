@@ -1,9 +1,7 @@
-// The player: one session over WebSocket or WHEP, and what keeps a room playing over many.
-//
+// The player: one session over WebSocket or WHEP, and what keeps a room playing over many. It needs
+// nothing but a <video> element, so other pages can use it as well.
 //   WebSocketClient, WhepClient   one signalling session and its RTCPeerConnection
 //   RoomPlayer                    a <video> that starts, waits, recovers and measures
-//
-// Usable from other pages as well: it needs nothing but a <video> element.
 
 /** Milliseconds between two looks at the statistics. */
 const TICK_MS = 500;
@@ -489,10 +487,8 @@ export class RoomPlayer extends EventTarget {
     }
   }
 
-  /**
-   * The room's entry tells what no message does: what the publisher should change, whether
-   * there is video at all and, to a WHEP viewer, whether anyone publishes.
-   */
+  // The room's entry tells what no message does: what the publisher should change, whether
+  // there is video at all and, to a WHEP viewer, whether anyone publishes.
   async #lookAtRoom() {
     const now = performance.now();
     const playing = this.state === 'playing';
