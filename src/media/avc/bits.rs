@@ -55,7 +55,6 @@ impl<'a> RbspBits<'a> {
 
     /// Leaves out `count` bytes, from a byte's beginning.
     pub(in crate::media) fn skip_bytes(&mut self, count: u32) -> Option<()> {
-        debug_assert_eq!(self.bits_left, 0);
         for _ in 0..count {
             self.byte()?;
         }
@@ -77,8 +76,10 @@ impl<'a> RbspBits<'a> {
         Some((self.current >> self.bits_left) & 1 == 1)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    /// The next byte, from a byte's beginning.
+    pub(in crate::media) fn byte(&mut self) -> Option<u8> {
         const EMULATION_PREVENTION: u8 = 3;
+        debug_assert_eq!(self.bits_left, 0);
         let (&first, rest) = self.rest.split_first()?;
         self.rest = rest;
         if self.zeros >= 2 && first == EMULATION_PREVENTION {

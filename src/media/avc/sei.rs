@@ -107,8 +107,8 @@ impl<'a> Iterator for Messages<'a> {
 fn number(bits: &mut RbspBits<'_>) -> Option<u32> {
     let mut sum = 0_u32;
     loop {
-        let byte = bits.bits(8)?;
-        sum = sum.checked_add(byte)?;
+        let byte = bits.byte()?;
+        sum = sum.checked_add(byte.into())?;
         if sum > SCANNED_BYTES_MAX {
             return None;
         }
