@@ -122,7 +122,7 @@ fn sending_a_frame_to_a_viewer_allocates_nothing() {
     let mut send = |frames: &[FrameSet]| {
         for frame in frames {
             now += FRAME_INTERVAL;
-            assert_eq!(viewer.send(frame, now, &mut batch), Sent::Done);
+            assert_eq!(viewer.send(frame, false, now, &mut batch), Sent::Done);
             packets += batch.datagrams();
             batch.clear();
         }

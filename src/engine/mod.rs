@@ -366,6 +366,7 @@ impl Engine {
                 return EngineOutput::Datagrams;
             }
             if let Some(viewer) = self.turns.pop() {
+                self.prefetch_viewers();
                 self.serve_viewer(viewer, now);
                 continue;
             }
@@ -382,6 +383,17 @@ impl Engine {
                 return EngineOutput::Timeout(now);
             }
             return EngineOutput::Timeout(self.deadlines.next().unwrap_or(now + IDLE_WAKE));
+        }
+    }
+
+    /// Has what the next viewers need fetched while one is served: the state of the third, and what the
+    /// state of the first points to, which was fetched two viewers ago.
+    fn prefetch_viewers(&self) {
+        if let Some(third) = self.turns.ahead(2) {
+            self.viewers.prefetch(third);
+        }
+        if let Some(first) = self.turns.ahead(0) {
+            self.viewers.prefetch_session(first);
         }
     }
 

@@ -107,6 +107,12 @@ impl Turns {
         waiting.push_back(viewer);
     }
 
+    /// Who is served after so many others, if they are of the same room.
+    pub(super) fn ahead(&self, others: usize) -> Option<Slot> {
+        let waiting = self.queues.get(self.order.front()?.0)?;
+        Some(waiting.get(others)?.slot)
+    }
+
     /// The next viewer to serve in this turn.
     pub(super) fn pop(&mut self) -> Option<Waiting> {
         if self.batches_left > 0

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::viewers::ViewerState;
 use crate::ids::ViewerId;
+use crate::webrtc::prefetch;
 
 /// Where a viewer's state is, while it is there. The slot of one that left may be given to
 /// another.
@@ -63,6 +64,20 @@ impl ViewerTable {
     /// The viewer in a slot.
     pub(super) fn at_mut(&mut self, slot: Slot) -> Option<&mut ViewerState> {
         self.slots.get_mut(slot.0)?.as_deref_mut()
+    }
+
+    /// Asks for the state in a slot to be brought into the cache.
+    pub(super) fn prefetch(&self, slot: Slot) {
+        if let Some(Some(state)) = self.slots.get(slot.0) {
+            prefetch(&**state);
+        }
+    }
+
+    /// Asks for what that state points to. It is to be there already.
+    pub(super) fn prefetch_session(&self, slot: Slot) {
+        if let Some(Some(state)) = self.slots.get(slot.0) {
+            state.prefetch();
+        }
     }
 
     /// The ids, in order.

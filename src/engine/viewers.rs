@@ -71,6 +71,11 @@ impl ViewerState {
         }
     }
 
+    /// Asks for what its state points to, and sending needs, to be brought into the cache.
+    pub(super) fn prefetch(&self) {
+        self.viewer.prefetch();
+    }
+
     /// Whether it is given what there was before it came, which is not yet live.
     fn catches_up(&self) -> bool {
         self.begins && self.viewer.catches_up()
@@ -272,7 +277,12 @@ impl Engine {
         if state.session_due && !self.drain_viewer(id, now) {
             return;
         }
-        if guarded(|| self.send_frames(turn, now)).is_none() {
+        let sent = guarded(|| {
+            self.send_pictures(turn, now);
+            // Last, so that it leaves in the picture's train.
+            self.send_sounds(slot, now);
+        });
+        if sent.is_none() {
             self.drop_viewer_for_bug(id);
             return;
         }
@@ -284,7 +294,25 @@ impl Engine {
         }
     }
 
-    fn send_frames(&mut self, turn: Waiting, now: Instant) {
+    /// Sends a viewer the sound that it has not got yet.
+    fn send_sounds(&mut self, slot: Slot, now: Instant) {
+        let Some(state) = self.viewers.at_mut(slot).filter(|state| state.live) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(&state.room) else {
+            return;
+        };
+        while let Some(delivery) = room.room.next(&state.cursor, TrackKind::Audio) {
+            state.session_due |= !std::mem::replace(&mut state.begun, true);
+            self.counters.frames_skipped.add(delivery.skipped);
+            let batch = &mut self.batch;
+            state.viewer.send(&delivery.frame, false, now, batch);
+            state.cursor.advance(&delivery.frame);
+        }
+    }
+
+    /// Sends a viewer the pictures that it has not got yet, as far as pacing and the batch allow.
+    fn send_pictures(&mut self, turn: Waiting, now: Instant) {
         let clock = self.clock.map_or(now, |clock| clock.max(now));
         let waited = clock.saturating_duration_since(turn.since);
         let busy = self.turns.busy_for(clock);
@@ -297,12 +325,7 @@ impl Engine {
         if !state.live {
             return;
         }
-        while let Some(delivery) = room.room.next(&state.cursor, TrackKind::Audio) {
-            state.session_due |= !std::mem::replace(&mut state.begun, true);
-            self.counters.frames_skipped.add(delivery.skipped);
-            state.viewer.send(&delivery.frame, now, &mut self.batch);
-            state.cursor.advance(&delivery.frame);
-        }
+        let sound_follows = room.room.next(&state.cursor, TrackKind::Audio).is_some();
         let live_edge = room.room.live_edge(&state.cursor);
         let haste = match state.catches_up() {
             // What it gets is old for another reason.
@@ -337,7 +360,8 @@ impl Engine {
                 }
             };
             state.session_due |= !std::mem::replace(&mut state.begun, true);
-            if let Sent::Paced(at) = state.viewer.send(&frame, now, &mut self.batch) {
+            let batch = &mut self.batch;
+            if let Sent::Paced(at) = state.viewer.send(&frame, sound_follows, now, batch) {
                 state.pending = Some(frame);
                 self.deadlines.set_earlier(Timer::Viewer(state.id), at);
                 return;

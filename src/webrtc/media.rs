@@ -140,10 +140,18 @@ impl Media {
         }
     }
 
+    /// Asks for the keys to be brought into the cache.
+    pub(super) fn prefetch_keys(&self) {
+        if let Some(sealing) = &self.sealing {
+            sealing.sender.prefetch();
+        }
+    }
+
     /// Sends a frame, or what the pace allows of it.
     pub(super) fn send(
         &mut self,
         frame: &FrameSet,
+        sound_follows: bool,
         now: Instant,
         target: Target,
         batch: &mut SendBatch,
@@ -156,7 +164,7 @@ impl Media {
             TrackKind::Video => self.begin_frame(frame, now),
             TrackKind::Audio => 0,
         };
-        let sent = self.send_from(packet, frame, now, target, batch);
+        let sent = self.send_from((packet, sound_follows), frame, now, target, batch);
         if sent == Sent::Done && frame.track == TrackKind::Video {
             self.end_frame(frame, now);
         }
@@ -362,7 +370,7 @@ impl Media {
 
     fn send_from(
         &mut self,
-        first: usize,
+        (first, fill_up): (usize, bool),
         frame: &FrameSet,
         now: Instant,
         target: Target,
@@ -388,7 +396,8 @@ impl Media {
             false => total,
         };
         let count = end.saturating_sub(first);
-        let Ok(bytes) = track.send(frame, first..end, &sealing.sender, target, batch) else {
+        let sender = &sealing.sender;
+        let Ok(bytes) = track.send(frame, first..end, fill_up, sender, target, batch) else {
             // The numbers of these keys are used up: only a new session goes on.
             return Sent::Done;
         };

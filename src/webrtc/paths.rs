@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::demux::{NEW_ADDRESS_WINDOW, NEW_ADDRESSES_MAX, VIEWER_ADDRESSES_MAX};
+use super::prefetch::prefetch;
 use crate::limits::VIEWER_ADDRESSES_EVER_MAX;
 
 /// An address that was silent for so long may be replaced by one without USE-CANDIDATE: two
@@ -119,6 +120,13 @@ impl Paths {
 
     fn find(&self, remote: SocketAddr) -> Option<&Path> {
         self.paths.iter().find(|path| path.remote == remote)
+    }
+
+    /// Asks for the addresses to be brought into the cache.
+    pub(super) fn prefetch(&self) {
+        if let Some(path) = self.paths.first() {
+            prefetch(path);
+        }
     }
 
     /// Whether an address has proved itself.

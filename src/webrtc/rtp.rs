@@ -92,6 +92,12 @@ impl HeaderBytes {
         [*high, *low] = sequence.to_be_bytes();
     }
 
+    /// Says whether the payload ends in padding.
+    pub fn set_padding(&mut self, is_padded: bool) {
+        let [first, ..] = &mut self.bytes;
+        *first = (*first & !PADDING) | if is_padded { PADDING } else { 0 };
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         let start = usize::from(self.length);
         let end = start.saturating_add(bytes.len());
@@ -301,6 +307,17 @@ mod tests {
             ..HEADER
         };
         assert_eq!(other.write(&HeaderExtensions::NONE).as_bytes()[1], 0x7f);
+    }
+
+    #[test]
+    fn padding_is_told_and_left_out_by_the_reader() {
+        let mut written = HEADER.write(&HeaderExtensions::NONE);
+        written.set_padding(true);
+        let packet = [written.as_bytes(), b"payload", &[0, 0, 3]].concat();
+        let parsed = RtpPacket::parse(&packet).unwrap();
+        assert_eq!((parsed.header, parsed.payload), (HEADER, &b"payload"[..]));
+        written.set_padding(false);
+        assert_eq!(written, HEADER.write(&HeaderExtensions::NONE));
     }
 
     #[test]

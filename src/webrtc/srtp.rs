@@ -14,6 +14,7 @@ use std::fmt;
 
 use self::cipher::{Cipher, RTCP_LABELS, RTP_LABELS};
 use self::replay::{Sources, estimate_index};
+use super::prefetch::prefetch;
 
 /// Longest master key, in bytes: AES-256.
 const KEY_BYTES_MAX: usize = 32;
@@ -201,6 +202,11 @@ impl SrtpSender {
         Self::of(keys.profile, &keys.client)
     }
 
+    /// Asks for the key of RTP to be brought into the cache.
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.rtp);
+    }
+
     fn of(profile: SrtpProfile, master: &MasterKey) -> Result<Self, SrtpError> {
         Ok(Self {
             rtp: Cipher::derive(profile, master, &RTP_LABELS)?,
@@ -223,7 +229,31 @@ impl SrtpSender {
         payload: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), SrtpError> {
-        self.seal_rtp_parts(header, ssrc, index, &[], payload, out)
+        self.seal_rtp_parts(header, ssrc, index, [&[], payload, &[]], out)
+    }
+
+    /// Appends one packet that ends in padding: as [`SrtpSender::seal_rtp`], with `padding` bytes behind
+    /// the payload, of which the last says how many they are (RFC 3550 §5.1); they are encrypted too
+    /// (RFC 3711 §3.1). `header` says so ([`HeaderBytes::set_padding`]) if it is more than 0.
+    ///
+    /// [`HeaderBytes::set_padding`]: super::rtp::HeaderBytes::set_padding
+    ///
+    /// # Errors
+    /// As [`SrtpSender::seal_rtp`].
+    pub fn seal_padded_rtp(
+        &self,
+        header: &[u8],
+        ssrc: u32,
+        index: u64,
+        (payload, padding): (&[u8], u8),
+        out: &mut Vec<u8>,
+    ) -> Result<(), SrtpError> {
+        let mut bytes = [0; u8::MAX as usize];
+        let bytes = bytes.get_mut(..usize::from(padding)).unwrap_or_default();
+        if let Some(last) = bytes.last_mut() {
+            *last = padding;
+        }
+        self.seal_rtp_parts(header, ssrc, index, [&[], payload, bytes], out)
     }
 
     /// Appends one retransmission: as [`SrtpSender::seal_rtp`], with the number that the packet
@@ -242,7 +272,7 @@ impl SrtpSender {
         out: &mut Vec<u8>,
     ) -> Result<(), SrtpError> {
         let original = original_sequence.to_be_bytes();
-        self.seal_rtp_parts(header, ssrc, index, &original, payload, out)
+        self.seal_rtp_parts(header, ssrc, index, [&original, payload, &[]], out)
     }
 
     fn seal_rtp_parts(
@@ -250,8 +280,7 @@ impl SrtpSender {
         header: &[u8],
         ssrc: u32,
         index: u64,
-        prefix: &[u8],
-        payload: &[u8],
+        parts: [&[u8]; 3],
         out: &mut Vec<u8>,
     ) -> Result<(), SrtpError> {
         debug_assert!(header_says(header, ssrc, index), "another packet's header");
@@ -259,10 +288,12 @@ impl SrtpSender {
             return Err(SrtpError::IndexExhausted);
         }
         let start = out.len();
-        out.reserve(header.len() + prefix.len() + payload.len() + GCM_TAG_BYTES);
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        out.reserve(header.len() + bytes + GCM_TAG_BYTES);
         out.extend_from_slice(header);
-        out.extend_from_slice(prefix);
-        out.extend_from_slice(payload);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
         let sealed = self.rtp.seal_rtp(start, header.len(), ssrc, index, out);
         if sealed.is_err() {
             out.truncate(start);

@@ -332,7 +332,12 @@ impl World {
     }
 
     fn send(&mut self, frame: &FrameSet) {
-        while let Sent::Paced(at) = self.viewer.send(frame, self.now, &mut self.batch) {
+        // Pictures as if sound came next: what is filled up must reach the player unchanged.
+        let sound_follows = frame.track == TrackKind::Video;
+        while let Sent::Paced(at) =
+            self.viewer
+                .send(frame, sound_follows, self.now, &mut self.batch)
+        {
             assert!(at > self.now, "the pace must let time pass");
             self.run(at - self.now);
         }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Instant;
 
-use super::batch::SendBatch;
+use super::batch::{SendBatch, TRAIN_SEGMENTS_MAX};
 use super::codecs::{AudioFormat, VideoFormat};
 use super::rtcp::{NtpTime, SenderReport};
 use super::rtp::{HeaderExtensions, PlayoutDelay, RtpHeader};
@@ -20,6 +20,9 @@ use crate::media::time::{AUDIO_CLOCK_RATE, MediaTime, Timebase, VIDEO_CLOCK_RATE
 
 /// First sequence numbers are below this (RFC 3711 §3.3.1).
 const FIRST_SEQUENCE_MASK: u32 = 0x7fff;
+/// Padding that a frame's last packet gets at most, in bytes: fragments of one NAL unit differ by less
+/// than their number, which a train holds.
+const PADDING_BYTES_MAX: usize = TRAIN_SEGMENTS_MAX - 1;
 /// What a packet has on the wire besides its payload, in bytes: IPv4, UDP, RTP with the playout
 /// delay, the tag.
 pub(super) const PACKET_OVERHEAD_BYTES: usize = 20 + 8 + 20 + 16;
@@ -183,11 +186,14 @@ impl Track {
 
     /// Seals the packets `packets` of `frame` into `batch`; their payload bytes.
     ///
-    /// What a frame's packets have in common is made once.
+    /// What a frame's packets have in common is made once. With `fill_up`, the frame's last packet gets
+    /// padding if that makes it as long as the one before it, so that one more datagram can leave in the
+    /// same train ([`SendBatch`]).
     pub(super) fn send(
         &mut self,
         frame: &FrameSet,
         packets: Range<usize>,
+        fill_up: bool,
         sender: &SrtpSender,
         target: Target,
         batch: &mut SendBatch,
@@ -205,14 +211,23 @@ impl Track {
             .write(&self.extensions(place));
         let (to, from) = target;
         let mut sent = 0_usize;
+        let mut before_bytes = 0;
         for packet in packets {
             let Some(payload) = frame.payload(packet) else {
                 break;
             };
-            header.renumber(place.sequence(), self.marker(frame, packet));
+            let marker = self.marker(frame, packet);
+            header.renumber(place.sequence(), marker);
+            let padding = match marker && fill_up {
+                true => self.padding(before_bytes, payload.len()),
+                false => 0,
+            };
+            header.set_padding(padding > 0);
             batch.push(to, from, |out| {
-                sender.seal_rtp(header.as_bytes(), self.ssrc, place.index, payload, out)
+                let payload = (payload, padding);
+                sender.seal_padded_rtp(header.as_bytes(), self.ssrc, place.index, payload, out)
             })?;
+            before_bytes = payload.len();
             place.index = place.index.saturating_add(1);
             sent = sent.saturating_add(payload.len());
         }
@@ -292,6 +307,17 @@ impl Track {
         self.kind == TrackKind::Video && packet.saturating_add(1) == frame.packet_count()
     }
 
+    /// Padding that makes a packet as long as the one before it; 0 if that is not to be had. A track
+    /// without a source of retransmissions gets none: it sends a packet again bit by bit, and what was
+    /// padded is not kept.
+    fn padding(&self, before_bytes: usize, bytes: usize) -> u8 {
+        let lacks = before_bytes.saturating_sub(bytes);
+        match self.rtx.is_some() && lacks <= PADDING_BYTES_MAX {
+            true => u8::try_from(lacks).unwrap_or(0),
+            false => 0,
+        }
+    }
+
     fn header(&self, frame: &FrameSet, packet: usize, place: Place) -> RtpHeader {
         RtpHeader {
             marker: self.marker(frame, packet),
@@ -364,7 +390,7 @@ mod tests {
                     let bytes = if again {
                         track.resend(frame, packet, sender, target, &mut batch)
                     } else {
-                        track.send(frame, packet..packet + 1, sender, target, &mut batch)
+                        track.send(frame, packet..packet + 1, false, sender, target, &mut batch)
                     };
                     assert!(bytes.unwrap() > 0);
                     let (_, datagram) = batch.trains().next().unwrap();
@@ -381,7 +407,12 @@ mod tests {
     }
 
     fn frame(number: u64) -> FrameSet {
-        let head = FrameSetHead {
+        let payloads = (0..30).map(|i| i + number as u8).collect();
+        FrameSet::new(head(number), payloads, vec![10, 20, 30]).unwrap()
+    }
+
+    fn head(number: u64) -> FrameSetHead {
+        FrameSetHead {
             track: TrackKind::Video,
             rendition: Rendition::of_number(number),
             safe: true,
@@ -393,9 +424,7 @@ mod tests {
             pts: MediaTime::from_millis(40 * number as i64),
             #[expect(clippy::disallowed_methods, reason = "any instant will do")]
             received: Instant::now(),
-        };
-        let payloads = (0..30).map(|i| i + number as u8).collect();
-        FrameSet::new(head, payloads, vec![10, 20, 30]).unwrap()
+        }
     }
 
     /// A burst of three frames, two live ones, one skipped, and letting go in between.
@@ -451,6 +480,67 @@ mod tests {
                 last = Some(again.header.sequence);
             }
         }
+    }
+
+    /// A frame of packets of these sizes, sent with room for one more datagram: the batch.
+    fn filled_up(sealed: &mut Sealed, sizes: &[u32]) -> SendBatch {
+        let ends = sizes.iter().scan(0, |end, size| {
+            *end += size;
+            Some(*end)
+        });
+        let ends: Vec<u32> = ends.collect();
+        let bytes = vec![9; *ends.last().unwrap() as usize];
+        let frame = FrameSet::new(head(0), bytes, ends).unwrap();
+        let target = (SocketAddr::from(([192, 0, 2, 9], 9)), None);
+        let mut batch = SendBatch::default();
+        let (track, sender) = (&mut sealed.track, &sealed.sender);
+        track
+            .send(&frame, 0..sizes.len(), true, sender, target, &mut batch)
+            .unwrap();
+        batch
+            .push(target.0, None, |out| -> Result<(), SrtpError> {
+                out.extend_from_slice(&[1; 40]);
+                Ok(())
+            })
+            .unwrap();
+        batch
+    }
+
+    #[test]
+    fn picture_is_filled_up_so_that_sound_leaves_in_its_train() {
+        for (sizes, trains) in [
+            (&[500, 500, 500][..], 1),
+            (&[500, 500, 499], 1),
+            (&[500, 500, 437], 1),
+            (&[500, 500, 436], 2),
+            (&[50, 500, 490], 2),
+            (&[300], 1),
+        ] {
+            let mut sealed = sealed(FORMAT);
+            let batch = filled_up(&mut sealed, sizes);
+            assert_eq!(batch.len(), trains, "{sizes:?}");
+            let datagrams: Vec<Vec<u8>> = batch
+                .trains()
+                .flat_map(|(train, bytes)| bytes.chunks(train.segment_bytes))
+                .map(<[u8]>::to_vec)
+                .collect();
+            assert_eq!(datagrams.len(), sizes.len() + 1);
+            for (datagram, &size) in datagrams.iter().zip(sizes) {
+                let plain = sealed.open(datagram);
+                let packet = RtpPacket::parse(&plain).unwrap();
+                assert_eq!(packet.payload, vec![9; size as usize], "{sizes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn track_that_sends_again_bit_by_bit_is_not_filled_up() {
+        let mut sealed = sealed(VideoFormat {
+            rtx_payload_type: None,
+            ..FORMAT
+        });
+        let batch = filled_up(&mut sealed, &[500, 500, 499]);
+        assert_eq!(batch.len(), 2);
     }
 
     #[test]

@@ -102,7 +102,8 @@ struct Offered {
 /// One viewer.
 pub struct Viewer {
     viewer: ViewerId,
-    rtc: Rtc,
+    /// Boxed: 10 KB between what each frame touches.
+    rtc: Box<Rtc>,
     phase: Phase,
     keys: KeyReceiver,
     hmac: &'static dyn Sha1HmacProvider,
@@ -168,7 +169,7 @@ impl Viewer {
         };
         Self {
             viewer,
-            rtc,
+            rtc: Box::new(rtc),
             phase,
             keys,
             hmac: str0m_aws_lc_rs::default_provider().sha1_hmac_provider,
@@ -366,12 +367,25 @@ impl Viewer {
     }
 
     /// Sends a frame, or what the pace allows of it. A frame that was sent in part goes on where
-    /// it stopped; another frame in its place begins at once.
-    pub fn send(&mut self, frame: &FrameSet, now: Instant, batch: &mut SendBatch) -> Sent {
-        match (&self.phase, self.paths.target()) {
-            (Phase::Connected, Some(target)) => self.media.send(frame, now, target, batch),
-            (_, _) => Sent::Done,
-        }
+    /// it stopped; another frame in its place begins at once. If `sound_follows`, sound is the next that
+    /// this viewer is sent: a picture then leaves room for it in its train of datagrams.
+    pub fn send(
+        &mut self,
+        frame: &FrameSet,
+        sound_follows: bool,
+        now: Instant,
+        batch: &mut SendBatch,
+    ) -> Sent {
+        let (Phase::Connected, Some(target)) = (&self.phase, self.paths.target()) else {
+            return Sent::Done;
+        };
+        self.media.send(frame, sound_follows, now, target, batch)
+    }
+
+    /// Asks for what sending needs to be brought into the cache, where it is not part of this object.
+    pub fn prefetch(&self) {
+        self.paths.prefetch();
+        self.media.prefetch_keys();
     }
 
     /// Sends a packet of a frame again, if it was sent before and the viewer's budget allows.

@@ -136,6 +136,8 @@ impl World {
         );
         let mut datagrams = Vec::with_capacity(batch.datagrams());
         for (train, bytes) in batch.trains() {
+            self.sounds_in_trains +=
+                usize::from(ends_in_another_source(train.segment_bytes, bytes));
             for datagram in bytes.chunks(train.segment_bytes) {
                 datagrams.push((train.to, datagram.to_vec()));
             }
@@ -473,4 +475,18 @@ impl World {
             | ControlMsg::Drained { .. } => {}
         }
     }
+}
+
+/// Whether the last datagram of a train has another SSRC than the first; both are RTP (RFC 5761 §4).
+fn ends_in_another_source(segment_bytes: usize, train: &[u8]) -> bool {
+    let source = |datagram: &[u8]| match datagram {
+        [128..=191, second, ..] if !(192..=223).contains(second) => {
+            datagram.get(8..12).map(<[u8]>::to_vec)
+        }
+        _ => None,
+    };
+    let mut datagrams = train.chunks(segment_bytes);
+    let first = datagrams.next().and_then(source);
+    let last = datagrams.next_back().and_then(source);
+    first.is_some() && last.is_some() && first != last
 }

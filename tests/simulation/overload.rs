@@ -89,7 +89,13 @@ fn overloaded_core_leaves_out_pictures_up_to_a_keyframe_and_all_viewers_stay_liv
         let viewers: Vec<usize> = all.into_iter().filter(on_it).collect();
         assert!(viewers.len() >= VIEWERS / 2, "{}", viewers.len());
         overload(&mut world, busy);
+        let rode = world.sounds_in_trains;
         world.run_for(Duration::from_secs(3));
+        assert!(
+            world.sounds_in_trains > rode + viewers.len(),
+            "sound that waits with a picture leaves in its train: {rode}, {}",
+            world.sounds_in_trains
+        );
         let seconds = 20;
         let packets = world.cores[busy].counters.rtp_packets.get();
         let left_out = skipped(&world);

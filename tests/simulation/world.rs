@@ -236,6 +236,8 @@ pub struct World {
     pub viewers: Vec<SimViewer>,
     pub(super) addresses: BTreeMap<SocketAddr, usize>,
     pub(super) every_address: BTreeSet<SocketAddr>,
+    /// Trains of datagrams that ended in a packet of another source than they began with.
+    pub(super) sounds_in_trains: usize,
     pub(super) conns: BTreeMap<ConnId, usize>,
     /// Whose request control is reading.
     pub(super) asking: Option<ConnId>,
@@ -303,6 +305,7 @@ impl World {
             viewers: Vec::new(),
             addresses: BTreeMap::new(),
             every_address: BTreeSet::new(),
+            sounds_in_trains: 0,
             conns: BTreeMap::new(),
             asking: None,
             must_leave: BTreeMap::new(),

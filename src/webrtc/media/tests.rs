@@ -79,7 +79,9 @@ impl Rig {
         let frame = FrameSet::new(head, vec![5; PACKETS * 1_000], ends.collect()).unwrap();
         let frame = Arc::new(frame);
         self.now += Duration::from_millis(33);
-        let sent = self.media.send(&frame, self.now, target(), &mut self.batch);
+        let sent = self
+            .media
+            .send(&frame, false, self.now, target(), &mut self.batch);
         assert_eq!(sent, Sent::Done);
         if number == 0 {
             let (_, train) = self.batch.trains().next().unwrap();

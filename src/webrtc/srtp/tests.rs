@@ -92,6 +92,29 @@ fn player_opens_what_the_server_seals() {
 }
 
 #[test]
+fn padding_is_sealed_with_the_payload_and_says_its_length() {
+    for profile in PROFILES {
+        let keys = keys(profile);
+        let sender = SrtpSender::new(&keys).unwrap();
+        let mut receiver = SrtpReceiver::new_client(&keys).unwrap();
+        for padding in [0_u8, 1, 2, 63, 255] {
+            let index = u64::from(padding);
+            let head = header(SSRC, index);
+            let (mut datagram, mut plain) = (Vec::new(), Vec::new());
+            sender
+                .seal_padded_rtp(&head, SSRC, index, (b"payload", padding), &mut datagram)
+                .unwrap();
+            receiver.open_rtp(&datagram, &mut plain).unwrap();
+            let mut expected = [&head[..], b"payload", &vec![0; padding.into()]].concat();
+            if padding > 0 {
+                *expected.last_mut().unwrap() = padding;
+            }
+            assert_eq!(plain, expected, "{padding} bytes");
+        }
+    }
+}
+
+#[test]
 fn rtcp_goes_both_ways_with_keys_of_its_direction() {
     for profile in PROFILES {
         let keys = keys(profile);
