@@ -87,19 +87,18 @@ impl Control {
     fn room(&mut self, conn: ConnId, request: &HttpRequest, name: &RoomName) {
         let Some(room) = self.directory.room_named(name) else {
             let text = "nobody publishes to this room or waits in it";
-            self.respond(conn, HttpResponse::error(404, text));
+            let response = HttpResponse::error(404, text);
+            self.respond(conn, response.header("Access-Control-Allow-Origin", "*"));
             return;
         };
         let status = RoomStatus::of(room, &self.directory).full_json();
-        self.json(conn, request, 200, &status);
+        let response = json_response(request, 200, &status);
+        // Whoever knows the name may ask, as he may watch: a player on another site does.
+        self.respond(conn, response.header("Access-Control-Allow-Origin", "*"));
     }
 
     fn json(&mut self, conn: ConnId, request: &HttpRequest, status: u16, body: &Value) {
-        let response = match reads(request) {
-            true => HttpResponse::json(status, body.to_string()),
-            false => HttpResponse::method_not_allowed(READ_METHODS),
-        };
-        self.respond(conn, response);
+        self.respond(conn, json_response(request, status, body));
     }
 
     fn page(&mut self, conn: ConnId, request: &HttpRequest, asset: Option<web::Asset>) {
@@ -109,6 +108,13 @@ impl Control {
             Some(asset) => asset_response(request, &asset),
         };
         self.respond(conn, response);
+    }
+}
+
+fn json_response(request: &HttpRequest, status: u16, body: &Value) -> HttpResponse {
+    match reads(request) {
+        true => HttpResponse::json(status, body.to_string()),
+        false => HttpResponse::method_not_allowed(READ_METHODS),
     }
 }
 

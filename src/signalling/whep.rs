@@ -1,8 +1,8 @@
 //! WHEP: playing by one HTTP exchange (draft-ietf-wish-whep, April 2026; RFC 8840 for PATCH).
 //!
 //! Pure functions: from a request to what it wants, and from what happened to the answer. Every
-//! answer may be read by any page (`Access-Control-Allow-Origin: *`): access goes by token, never
-//! by cookie.
+//! answer made here may be read by any page (`Access-Control-Allow-Origin: *`): access goes by token,
+//! never by cookie.
 
 use std::time::Duration;
 

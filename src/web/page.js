@@ -70,7 +70,17 @@ $('sound').addEventListener('click', () => setSound($('video').muted));
 // The whole picture is the button while the sound is asked for.
 $('video').addEventListener('click', () => {
   if (asksForSound()) setSound(true);
+  else resume();
 });
+// Leaving its full screen, an iPhone pauses the video; so does a call, or whoever finds its controls.
+$('video').addEventListener('webkitendfullscreen', resume);
+document.addEventListener('visibilitychange', resume);
+
+/** A live picture does not stand still. */
+function resume() {
+  const { paused, srcObject } = $('video');
+  if (paused && srcObject && !document.hidden) $('video').play().catch(() => {});
+}
 
 // -- what the publisher could do better: behind a button, for those who want to know --
 

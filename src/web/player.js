@@ -252,13 +252,9 @@ export class WhepClient extends Session {
 
 /** Turns an HTTP refusal into a reason for `down`. */
 async function refusal(response) {
-  const body = await response.text();
-  let text = `The server answered ${response.status}.`;
-  try {
-    text = String(JSON.parse(body).error ?? text);
-  } catch {
-    // not JSON: the status says enough
-  }
+  // What is not JSON says no more than its status.
+  const body = await response.json().catch(() => null);
+  const text = String(body?.error ?? `The server answered ${response.status}.`);
   const seconds = Number(response.headers.get('Retry-After'));
   return {
     text,
@@ -388,7 +384,7 @@ export class RoomPlayer extends EventTarget {
     const longest = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** (this.attempts - 1));
     // Jitter, so that a server's return is not met by all its viewers at once.
     const pause = retryAfterMs ?? longest * (0.5 + Math.random() / 2);
-    const reason = this.complaint ?? text;
+    const reason = this.complaint ?? inWords(text);
     if (final) this.#set('error', reason);
     else if (offline) this.#set('offline', OFFLINE);
     else if (this.complaint) this.#set('error', `${reason} Trying again…`);
@@ -498,7 +494,9 @@ export class RoomPlayer extends EventTarget {
     if (!due || !this.connected || document.hidden) return;
     this.roomAt = now + Math.random() * 1000;
     if (!playing) this.client.check?.();
-    const room = await fetchJson(new URL(`v1/rooms/${this.room}`, this.base)).catch(() => null);
+    const url = new URL(`v1/rooms/${this.room}`, this.base);
+    const room = await fetchJson(url).catch(() => undefined);
+    if (room === undefined) return; // could not ask: nothing is known that was not
     this.roomSeen = playing && Boolean(room?.video || room?.audio);
     this.transcode = room?.transcode ?? null;
     this.#setAdvice(room?.advice ?? []);
@@ -585,9 +583,10 @@ function inWords(reason) {
   return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
 }
 
-/** JSON of the server's, always fresh. */
+/** JSON of the server's, always fresh; null if it has no such thing. */
 export async function fetchJson(url) {
   const response = await fetch(url, { cache: 'no-store' });
+  if (response.status === 404) return null;
   if (!response.ok) throw new Error(`The server answered ${response.status}.`);
   return response.json();
 }
