@@ -1,8 +1,8 @@
 //! A child process that works on what strangers sent, contained (prctl(2), setrlimit(2),
 //! unshare(2), close_range(2)): its own process group, an environment of nothing but `PATH`, no
 //! descriptors but its three pipes, limits on memory, CPU time and files, no new privileges, no
-//! network where the kernel lets us take it away, and killed when the thread that started it ends,
-//! whatever ends it.
+//! sockets of a network and, where it may, a network namespace of its own, and killed when the thread
+//! that started it ends, whatever ends it.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,6 +15,7 @@ use mio::unix::pipe::{Receiver, Sender};
 use mio::{Interest, Registry, Token};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use super::child_sockets;
 use crate::limits::{
     VIDEO_CHILD_CPU_ALLOWANCE, VIDEO_CHILD_FILES_MAX, VIDEO_CHILD_MEMORY_BYTES_MAX,
     VIDEO_CHILD_NICENESS, VIDEO_STDERR_BYTES_MAX,
@@ -337,6 +338,7 @@ impl Fetters {
                 return Err(ErrorKind::NotConnected.into());
             }
         }
+        child_sockets::take_away();
         Ok(())
     }
 }
@@ -438,6 +440,25 @@ mod tests {
         wait_for(|| child.ended().is_some());
         child.listen();
         assert!(child.said().contains("memory"), "{}", child.said());
+    }
+
+    #[test]
+    fn a_child_opens_no_socket_of_a_network() {
+        let poll = Poll::new().unwrap();
+        let script = "for to in 127.0.0.1 ::1; do \
+                      bash -c \"exec 3<>/dev/udp/$to/9\" || bash -c \"exec 3<>/dev/tcp/$to/9\"; \
+                      done; echo done >&2";
+        let mut child = start(poll.registry(), script).unwrap();
+        wait_for(|| {
+            child.listen();
+            child.ended().is_some()
+        });
+        child.listen();
+        let said = child.said();
+        assert!(said.contains("done"), "{said}");
+        // Not by the network namespace, where it would be unreachable.
+        let refused = said.matches("socket: Permission denied").count();
+        assert_eq!(refused, 4, "{said}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod affinity;
 mod audio_child;
 mod child;
+mod child_sockets;
 mod clock;
 mod control_loop;
 mod core_loop;

@@ -69,10 +69,18 @@ fn rooms_are_listed_with_what_is_known_of_them() {
     assert_eq!(get(&mut rig, "/v1/rooms/nobody").status, 404);
     for room in ["cam", "nobody"] {
         let asked = get(&mut rig, &format!("/v1/rooms/{room}"));
-        assert_eq!(asked.field("Access-Control-Allow-Origin"), Some("*"), "{room}");
+        assert_eq!(
+            asked.field("Access-Control-Allow-Origin"),
+            Some("*"),
+            "{room}"
+        );
     }
     let list = get(&mut rig, "/v1/rooms");
-    assert_eq!(list.field("Access-Control-Allow-Origin"), None, "names are not told");
+    assert_eq!(
+        list.field("Access-Control-Allow-Origin"),
+        None,
+        "names are not told"
+    );
     rig.end(&publish);
     assert_eq!(json(&get(&mut rig, "/v1/rooms/cam"))["live"], false);
 }
