@@ -114,7 +114,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     let idle = server.usage()?;
 
     let clip = clip(options)?;
-    let publish = |server: &ServerProcess| Publishers::start(server.rtmp, options.rooms, &clip);
+    let publish = |server: &ServerProcess| {
+        Publishers::start(server.rtmp, options.rooms, &clip, options.interleaved)
+    };
     let early = if options.join_first {
         None
     } else {

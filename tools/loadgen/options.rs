@@ -68,6 +68,10 @@ pub(crate) struct Options {
     /// Publish pictures only: hundreds of rooms' sound is more than a small machine transcodes.
     #[arg(long)]
     pub(crate) no_sound: bool,
+    /// Write the sound's messages together with the pictures, as encoders do that interleave both behind
+    /// the picture's delay (OBS), instead of each at its own time.
+    #[arg(long)]
+    pub(crate) interleaved: bool,
     /// The picture's rate, in bit/s.
     #[arg(long, default_value_t = 2_500_000)]
     pub(crate) bitrate: u32,

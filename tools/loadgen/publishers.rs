@@ -13,7 +13,9 @@ use bytes::Bytes;
 use rtmpeer::runtime::now;
 use socket2::{Domain, Socket, Type};
 
-use crate::frames::{Clip, KEYFRAME_EVERY, KEYFRAME_INTERVAL, Sounds, frame_time_ms, stamped};
+use crate::frames::{
+    Clip, FRAME_RATE, KEYFRAME_EVERY, KEYFRAME_INTERVAL, Sounds, frame_time_ms, stamped,
+};
 use crate::kit_publisher::{KitPublisher, Progress};
 use crate::{Failure, clock};
 
@@ -38,7 +40,12 @@ pub(crate) fn room_name(room: usize) -> String {
 
 impl Publishers {
     /// Publishes to `rooms` rooms; all are accepted when it returns.
-    pub(crate) fn start(server: SocketAddr, rooms: usize, clip: &Clip) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        server: SocketAddr,
+        rooms: usize,
+        clip: &Clip,
+        interleaved: bool,
+    ) -> Result<Self, Failure> {
         let mut list = Vec::with_capacity(rooms);
         for room in 0..rooms {
             let mut publisher = Publisher::connect(server, room)?;
@@ -54,6 +61,7 @@ impl Publishers {
             pictures: clip.pictures.clone(),
             sounds: clip.sounds.clone(),
             sounds_ms: clip.sounds_ms,
+            interleaved,
             began: now(),
         };
         let thread = std::thread::spawn(move || {
@@ -166,6 +174,8 @@ struct Schedule {
     pictures: Vec<Bytes>,
     sounds: Sounds,
     sounds_ms: u32,
+    /// Whether sound is written when the next picture is.
+    interleaved: bool,
     began: Instant,
 }
 
@@ -208,7 +218,11 @@ impl Schedule {
                 Kind::Audio => {
                     let (at_ms, unit) = self.sound(number).ok_or("the clip has no sound")?;
                     publisher.send(millis(at_ms), unit.clone(), kind)?;
-                    self.sound(number + 1).map_or(0, |(at, _)| at)
+                    let next_ms = self.sound(number + 1).map_or(0, |(at, _)| at);
+                    match self.interleaved {
+                        true => picture_from(next_ms),
+                        false => next_ms,
+                    }
                 }
             };
             queue.push(Reverse((due(room, next_ms), room, kind, number + 1)));
@@ -238,6 +252,12 @@ impl Schedule {
             std::thread::park_timeout(left);
         }
     }
+}
+
+/// When the first picture from a moment on is written, both in milliseconds since the first.
+fn picture_from(at_ms: u64) -> u64 {
+    let number = (at_ms * FRAME_RATE).div_ceil(1_000);
+    frame_time_ms(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 fn millis(time: u64) -> u32 {
