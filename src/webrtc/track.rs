@@ -16,7 +16,7 @@ use super::sequence::{Numbering, Place};
 use super::srtp::{SrtpError, SrtpSender};
 use crate::ids::IdSource;
 use crate::media::frame::{FrameSet, TrackKind};
-use crate::media::time::{AUDIO_CLOCK_RATE, MediaTime, Timebase, VIDEO_CLOCK_RATE};
+use crate::media::time::{AUDIO_CLOCK_RATE, MediaTime, Timebase, VIDEO_CLOCK_RATE, wrap_ticks};
 
 /// First sequence numbers are below this (RFC 3711 §3.3.1).
 const FIRST_SEQUENCE_MASK: u32 = 0x7fff;
@@ -276,15 +276,18 @@ impl Track {
         }
     }
 
-    fn ticks(&self, time: MediaTime) -> u32 {
-        time.rtp_ticks(match self.kind {
+    /// A time in ticks of the track's clock, which do not wrap: how far two pictures are apart is
+    /// known however long nobody published in between.
+    fn ticks(&self, time: MediaTime) -> i64 {
+        time.ticks(match self.kind {
             TrackKind::Video => VIDEO_CLOCK_RATE,
             TrackKind::Audio => AUDIO_CLOCK_RATE,
         })
     }
 
-    fn timestamp(&self, ticks: u32) -> u32 {
-        ticks.wrapping_add(self.ticks_offset)
+    /// The timestamp on the wire: here, and nowhere before, ticks wrap.
+    fn timestamp(&self, ticks: i64) -> u32 {
+        wrap_ticks(ticks).wrapping_add(self.ticks_offset)
     }
 
     /// Whether a packet ends its picture (RFC 6184 §5.1).
@@ -394,7 +397,7 @@ mod tests {
             #[expect(clippy::disallowed_methods, reason = "any instant will do")]
             received: Instant::now(),
         };
-        let payloads = (0..30).map(|i| i + number as u8).collect();
+        let payloads = (0..30).map(|i: u8| i.wrapping_add(number as u8)).collect();
         FrameSet::new(head, payloads, vec![10, 20, 30]).unwrap()
     }
 
@@ -463,6 +466,41 @@ mod tests {
         let skipped = track.resend(&frame(4), 0, sender, target, &mut batch);
         assert_eq!(skipped, Ok(0));
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn timestamps_are_true_after_half_a_day_without_a_picture() {
+        // In 6.6 to 13.3 h, the low 32 bits of a timestamp pass more than half of their circle.
+        const HOUR_FRAMES: u64 = 3_600 * 25;
+        for hours in [1, 7, 10, 13, 14, 20, 30, 100] {
+            let mut sealed = sealed(FORMAT);
+            play(&mut sealed);
+            let first = hours * HOUR_FRAMES;
+            sealed.track.begin_burst(&frame(first), &frame(first + 2));
+            for number in first..first + 600 {
+                // Others cut in, as a jump to a newer keyframe does.
+                if number == first + 300 {
+                    let (key, newest) = (frame(number), frame(number + 1));
+                    sealed.track.begin_burst(&key, &newest);
+                }
+                let datagrams = sealed.datagrams(&frame(number), false);
+                let plain = sealed.open(&datagrams[0]);
+                let packet = RtpPacket::parse(&plain).unwrap();
+                let true_ticks = sealed.track.ticks(frame(number).pts);
+                let behind = sealed
+                    .track
+                    .timestamp(true_ticks)
+                    .wrapping_sub(packet.header.timestamp)
+                    .cast_signed();
+                let in_burst = number < first + 2 || number == first + 300;
+                let allowed = if in_burst { -2 * 3_600..=0 } else { 0..=0 };
+                assert!(
+                    allowed.contains(&behind),
+                    "after {hours} h, frame {}: {behind} ticks behind",
+                    number - first
+                );
+            }
+        }
     }
 
     #[test]
