@@ -15,6 +15,7 @@ use log::LevelFilter;
 mod read;
 mod video;
 
+pub use read::text_variables;
 use read::{Item, Place};
 pub use video::{
     VIDEO_BITRATE_MAX, VIDEO_BITRATE_MIN, VIDEO_FRAME_RATE_MAX, VIDEO_HEIGHT_MAX, VIDEO_HEIGHT_MIN,

@@ -275,6 +275,10 @@ pub const TRANSCODE_LINGER: Duration = Duration::from_secs(10);
 /// Shortest time between two keyframes that viewers of one stream ask a transcoder for: each
 /// costs the picture's quality.
 pub const TRANSCODE_KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest time between two times that a core asks another to feed a room from its newest keyframe
+/// again: many times what the question takes by way of control, and an answer is up to
+/// [`RING_FRAMES_MAX`] messages.
+pub const FEED_AGAIN_INTERVAL: Duration = Duration::from_millis(500);
 
 // -- control (src/control) --
 

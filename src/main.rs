@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rtmpeer::config::Config;
+use rtmpeer::config::{Config, text_variables};
 use rtmpeer::runtime::{Clock, NewCertificate, interface_addresses, make_certificate, now};
 use rtmpeer::server::{Addresses, Server, StartError};
 
@@ -59,7 +59,9 @@ fn main() -> ExitCode {
             replace: force,
         });
     }
-    let config = match Config::load(arguments.config.as_deref(), std::env::vars()) {
+    let variables = text_variables(std::env::vars_os());
+    let path = arguments.config.as_deref();
+    let config = match variables.and_then(|it| Config::load(path, it.into_iter())) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIG, &error.to_string()),
     };

@@ -87,7 +87,8 @@ pub enum CoreMsg {
         /// Which.
         viewer: ViewerId,
     },
-    /// `to` has viewers of a room that is published on this core: feed it.
+    /// `to` has viewers of a room that is published on this core: feed it; if it is fed already, its
+    /// video once more from the newest keyframe.
     LinkRoom {
         /// The room.
         room: RoomId,
@@ -202,6 +203,15 @@ pub enum ControlMsg {
     KeyframeWanted {
         /// The room.
         room: RoomId,
+    },
+    /// A core with viewers of a room that another core publishes missed the keyframe of what it is fed.
+    FeedWanted {
+        /// The room.
+        room: RoomId,
+        /// Of which publish.
+        epoch: Epoch,
+        /// Who is to be fed again.
+        core: CoreId,
     },
     /// A publisher is done, and what it brought is still on its way to viewers: its end follows, at
     /// once if it is questioned.

@@ -2,6 +2,7 @@
 //! functions of the second half make values of them or say in words what is wrong.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -93,16 +94,44 @@ pub(super) fn one_line(text: &str) -> String {
 pub(super) fn our_variables(
     env: impl Iterator<Item = (String, String)>,
 ) -> BTreeMap<String, String> {
-    env.filter(|(name, _)| {
-        name.strip_prefix(VARIABLE_PREFIX).is_some_and(|rest| {
-            let of_a_service = ["SERVICE_HOST", "SERVICE_PORT", "PORT"]
-                .iter()
-                .filter_map(|made| rest.strip_prefix(made))
-                .any(|rest| rest.is_empty() || (rest.starts_with('_') && !rest.contains("__")));
-            !of_a_service
-        })
+    env.filter(|(name, _)| is_ours(name)).collect()
+}
+
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix(VARIABLE_PREFIX).is_some_and(|rest| {
+        let of_a_service = ["SERVICE_HOST", "SERVICE_PORT", "PORT"]
+            .iter()
+            .filter_map(|made| rest.strip_prefix(made))
+            .any(|rest| rest.is_empty() || (rest.starts_with('_') && !rest.contains("__")));
+        !of_a_service
     })
-    .collect()
+}
+
+/// The variables of a process that are text. Others are left out if they are not ours.
+///
+/// # Errors
+/// When one of ours is not UTF-8.
+pub fn text_variables(
+    env: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut texts = Vec::new();
+    for (name, value) in env {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => texts.push((name, value)),
+            (name, _) => {
+                let name = name.unwrap_or_else(|name| name.to_string_lossy().into_owned());
+                if is_ours(&name) {
+                    let Item { key, place, .. } = variable_item(&name, "")?;
+                    return Err(ConfigError::BadValue {
+                        place: place.to_string(),
+                        key,
+                        problem: "the variable is not UTF-8".to_owned(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(texts)
 }
 
 /// Those of our variables that set a key, in the order in which they apply.

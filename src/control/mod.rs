@@ -215,6 +215,7 @@ impl Control {
                 trouble,
             } => self.picture_trouble(room, epoch, trouble),
             ControlMsg::KeyframeWanted { room } => self.keyframe_wanted(room),
+            ControlMsg::FeedWanted { room, epoch, core } => self.feed_wanted(room, epoch, core),
             ControlMsg::PublishEnding { publisher } => self.publish_ending(publisher),
             ControlMsg::PublishEnded { publisher, reason } => {
                 self.publish_ended(publisher, reason, now);

@@ -304,6 +304,20 @@ impl Control {
         }
     }
 
+    /// A core missed the beginning of what it is fed: its viewer was still on the way to it, or it had
+    /// let go of the room with another viewer's end. It is fed again, unless it has no viewers any
+    /// more, or the publish is over.
+    pub(super) fn feed_wanted(&mut self, id: RoomId, epoch: Epoch, core: CoreId) {
+        let Some(room) = self.directory.room(id) else {
+            return;
+        };
+        let live = room.live.as_ref().filter(|live| live.epoch == epoch);
+        let home = live.map(|live| live.core).filter(|home| *home != core);
+        if let Some(home) = home.filter(|_| room.by_core.contains_key(&core)) {
+            self.tell(home, CoreMsg::LinkRoom { room: id, to: core });
+        }
+    }
+
     pub(super) fn publish_ended(&mut self, id: PublisherId, reason: PublishEnd, now: Instant) {
         let Some(publisher) = self.directory.publisher(id) else {
             self.counters.unexpected_messages.inc();

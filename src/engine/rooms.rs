@@ -1,14 +1,16 @@
 //! A room on this core: its media, its viewers, and the cores it is linked to.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::turns::QueueId;
 use super::{Engine, EngineOutput, Slot};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, ViewerId};
+use crate::limits::FEED_AGAIN_INTERVAL;
 use crate::media::frame::{FrameSet, TrackKind};
-use crate::messages::MediaMsg;
+use crate::messages::{ControlMsg, MediaMsg};
 use crate::room::{Feed, Room};
 
 /// A room on this core. Kept while it is published here or watched from here.
@@ -25,6 +27,8 @@ pub(super) struct RoomState {
     pub(super) links: BTreeMap<CoreId, Feed>,
     /// When a keyframe was last asked of another core.
     pub(super) keyframe_wanted: Option<Instant>,
+    /// When another core was last asked to feed it from a keyframe on.
+    feed_wanted: Option<Instant>,
     /// Who is served first, so that nobody is always the last.
     first: Option<ViewerId>,
 }
@@ -38,6 +42,7 @@ impl RoomState {
             queue,
             links: BTreeMap::new(),
             keyframe_wanted: None,
+            feed_wanted: None,
             first: None,
         }
     }
@@ -90,7 +95,7 @@ impl Engine {
             return;
         };
         let track = frame.track;
-        let taken = state.room.push(frame);
+        let taken = state.room.push(Arc::clone(&frame));
         match (track, taken) {
             (TrackKind::Video, true) => self.counters.video_frames.inc(),
             (TrackKind::Audio, true) => self.counters.audio_frames.inc(),
@@ -98,6 +103,7 @@ impl Engine {
             (TrackKind::Audio, false) => self.counters.audio_frames_refused.inc(),
         }
         if !taken {
+            self.want_feed(room, &frame, now);
             return;
         }
         for slot in state.viewers_in_turn() {
@@ -108,6 +114,28 @@ impl Engine {
         self.feed_links(room);
     }
 
+    /// Asks the core of the publish for what came before a frame, if this core never had it: it was
+    /// fed before it had a viewer of the room, who came in later, or after its last one had gone.
+    fn want_feed(&mut self, room: RoomId, frame: &FrameSet, now: Instant) {
+        let Some(state) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        let since = |last| now.saturating_duration_since(last);
+        let is_due = state
+            .feed_wanted
+            .is_none_or(|last| since(last) >= FEED_AGAIN_INTERVAL);
+        if is_due && state.publisher.is_none() && state.room.lacks_start(frame) {
+            state.feed_wanted = Some(now);
+            // Only control knows which core it is.
+            self.control(ControlMsg::FeedWanted {
+                room,
+                epoch: frame.epoch,
+                core: self.core,
+            });
+        }
+    }
+
+    /// Feeds another core, or feeds it again.
     pub(super) fn link_room(&mut self, room: RoomId, to: CoreId) {
         let Some(state) = self.rooms.get_mut(&room) else {
             return;
@@ -115,8 +143,12 @@ impl Engine {
         let Some(publisher) = state.publisher else {
             return;
         };
-        let feed = state.room.feed();
-        state.links.entry(to).or_insert(feed);
+        match state.links.entry(to) {
+            Entry::Vacant(link) => {
+                link.insert(state.room.feed());
+            }
+            Entry::Occupied(mut link) => state.room.feed_again(link.get_mut()),
+        }
         self.feed_links(room);
         self.update_transcoding(publisher);
     }
@@ -162,3 +194,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,13 +11,18 @@ use crate::media::time::Timebase;
 pub(super) fn engine() -> (Engine, Instant) {
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     let now = Instant::now();
+    (engine_of(CoreId(0), now), now)
+}
+
+/// One of two cores.
+pub(super) fn engine_of(core: CoreId, now: Instant) -> Engine {
     let engine = Engine::new(EngineConfig {
-        core: CoreId(0),
+        core,
         cores: 2,
         timebase: Timebase::new(now, Duration::from_secs(1_700_000_000)),
         certificate: Certificate::generate().unwrap(),
         ids: IdSource::seeded(1),
         counters: Arc::default(),
     });
-    (engine.unwrap(), now)
+    engine.unwrap()
 }

@@ -41,12 +41,18 @@ impl MediaTime {
         self.0.div_euclid(1_000)
     }
 
+    /// In whole ticks of `rate` a second, rounded down: these do not wrap, so two of them can be
+    /// compared however far apart they are.
+    #[must_use]
+    pub fn ticks(self, rate: u32) -> i64 {
+        let ticks = (i128::from(self.0) * i128::from(rate)).div_euclid(1_000_000);
+        i64::try_from(ticks).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX })
+    }
+
     /// The RTP timestamp at `rate` ticks a second, before any random offset: modulo 2^32.
     #[must_use]
     pub fn rtp_ticks(self, rate: u32) -> u32 {
-        let ticks = i128::from(self.0) * i128::from(rate);
-        let wrapped = ticks.div_euclid(1_000_000).rem_euclid(1 << 32);
-        u32::try_from(wrapped).unwrap_or_default()
+        wrap_ticks(self.ticks(rate))
     }
 
     /// Sum, saturating.
@@ -60,6 +66,12 @@ impl MediaTime {
     pub const fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
+}
+
+/// Ticks as an RTP timestamp has them: modulo 2^32 (RFC 3550 §5.1).
+#[must_use]
+pub fn wrap_ticks(ticks: i64) -> u32 {
+    u32::try_from(ticks.rem_euclid(1 << 32)).unwrap_or_default()
 }
 
 /// Ties the media timeline to the monotonic clock and to the wall clock. Made once per process
@@ -130,6 +142,21 @@ mod tests {
             .plus(MediaTime::from_millis(1))
             .rtp_ticks(VIDEO_CLOCK_RATE);
         assert!(after < 90);
+    }
+
+    #[test]
+    fn ticks_do_not_wrap_and_are_the_same_modulo_two_to_the_32() {
+        for millis in [-1, 0, 1, 40_000_000, 50_000_000, i64::MAX / 1_000] {
+            let time = MediaTime::from_millis(millis);
+            let ticks = time.ticks(VIDEO_CLOCK_RATE);
+            assert_eq!(i128::from(ticks), i128::from(millis) * 90);
+            assert_eq!(wrap_ticks(ticks), time.rtp_ticks(VIDEO_CLOCK_RATE));
+        }
+        assert_eq!(
+            MediaTime::from_millis(-1).rtp_ticks(90_000),
+            0_u32.wrapping_sub(90)
+        );
+        assert_eq!(MediaTime::from_micros(i64::MAX).ticks(u32::MAX), i64::MAX);
     }
 
     #[test]

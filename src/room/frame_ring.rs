@@ -24,14 +24,16 @@ pub struct FrameRing {
 
 impl FrameRing {
     /// Appends a frame. Returns `false`, and drops it, if it neither continues the ring nor is an
-    /// entry point: what comes before it is missing, nobody could decode it.
+    /// entry point: what comes before it is missing, nobody could decode it. So is one that was there
+    /// before, or could have been.
     pub fn push(&mut self, frame: Arc<FrameSet>) -> bool {
         let continues = self.newest().is_some_and(|newest| {
             newest.number.checked_add(1) == Some(frame.number)
                 && newest.next_sequence() == frame.first_sequence
         });
         if !continues {
-            if !frame.key {
+            let is_newer = self.newest().is_none_or(|it| it.number < frame.number);
+            if !frame.key || !is_newer {
                 return false;
             }
             self.clear();

@@ -59,6 +59,9 @@ struct Move {
 }
 
 /// How far another core has got with everything there is.
+///
+/// What it lost on the way it does not know; if that was a keyframe, [`Room::lacks_start`] says so
+/// there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Feed {
     source: Option<u64>,
@@ -160,6 +163,21 @@ impl Room {
     pub fn live_edge(&self, cursor: &Cursor) -> Option<u64> {
         let newest = self.ring(cursor.rendition).newest()?;
         Some(newest.number)
+    }
+
+    /// Whether a frame of the newest publish that was not taken is refused only because the keyframe
+    /// before it never came, so that all that follow will be, up to the next.
+    #[must_use]
+    pub fn lacks_start(&self, frame: &FrameSet) -> bool {
+        let is_needed = match (frame.track, frame.rendition) {
+            (TrackKind::Video, Rendition::Source) => true,
+            (TrackKind::Video, Rendition::Safe) => self.safe_from.is_none(),
+            (TrackKind::Audio, _) => false,
+        };
+        let newest = self.made(frame.rendition).newest();
+        is_needed
+            && self.epoch == Some(frame.epoch)
+            && newest.is_none_or(|newest| newest.epoch < frame.epoch)
     }
 
     /// Whether a rendition has a keyframe to begin with, now.
@@ -310,6 +328,12 @@ impl Room {
             audio: self.join(Rendition::Source).audio,
             ..Feed::default()
         }
+    }
+
+    /// Makes a feed go back to the newest keyframe of each rendition, if there is one.
+    pub fn feed_again(&self, feed: &mut Feed) {
+        feed.source = self.source.newest_key().or(feed.source);
+        feed.safe = self.safe.newest_key().or(feed.safe);
     }
 
     /// The next frame for another core, or `None` when there is nothing (yet). It gets the source

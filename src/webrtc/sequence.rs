@@ -8,6 +8,9 @@
 //! header says follows from its viewer number and its segment, so that a packet sent again is the
 //! same to the last bit: with AEAD ciphers, another plaintext under the same number would give
 //! the key away.
+//!
+//! Ticks are those of the server's timeline and do not wrap: a viewer may stay while nobody publishes
+//! for hours, after which timestamps of 32 bits no longer say which of two is the newer.
 
 use std::collections::VecDeque;
 
@@ -16,10 +19,10 @@ use crate::media::frame::FrameSet;
 /// Segments kept for retransmissions: many seconds, unless the viewer skips all the time.
 const SEGMENTS_MAX: usize = 16;
 /// Distance of a join burst's timestamps, in ticks: 1 ms of video.
-const BURST_TICKS: u32 = 90;
+const BURST_TICKS: i64 = 90;
 /// When even the newest cached picture was shown already and all are sent again: how long after it
 /// they end, in ticks. Less than the time to the next picture at 90 pictures a second.
-const REPEAT_TICKS: u32 = 900;
+const REPEAT_TICKS: i64 = 900;
 
 /// Frames after a burst that may still be older than what was shown: those of a rendition that
 /// comes later than the one before it, while it catches up; 17 s at 30 pictures a second.
@@ -34,9 +37,9 @@ pub(super) struct Burst {
     pub(super) newest: u64,
     /// Timestamp of that, in ticks, without the viewer's offset; its true one, unless that is
     /// over.
-    pub(super) newest_ticks: u32,
+    pub(super) newest_ticks: i64,
     /// Ticks from one frame to the next.
-    pub(super) spacing: u32,
+    pub(super) spacing: i64,
     /// Whether the newest's true timestamp is over, so that those of the next frames may be too.
     pub(super) is_late: bool,
 }
@@ -45,38 +48,31 @@ impl Burst {
     /// Timestamp of a frame whose true one is `ticks`. Depends on nothing else, so that a packet
     /// sent again carries the same. Frames of another rendition have numbers before the first, or
     /// far behind the newest.
-    fn ticks(self, number: u64, ticks: u32) -> u32 {
+    fn ticks(self, number: u64, ticks: i64) -> i64 {
         if number < self.first {
             return ticks;
         }
-        if let Some(before) = self.newest.checked_sub(number) {
-            let before = u32::try_from(before).unwrap_or(u32::MAX);
+        if number <= self.newest {
+            let before = frames_between(number, self.newest);
             return self
                 .newest_ticks
-                .wrapping_sub(before.wrapping_mul(self.spacing));
+                .saturating_sub(before.saturating_mul(self.spacing));
         }
-        let after = number.saturating_sub(self.newest);
-        let Some(after) = u32::try_from(after)
-            .ok()
-            .filter(|_| self.is_late && after <= LATE_FRAMES_MAX)
-        else {
+        if !self.is_late || number.saturating_sub(self.newest) > LATE_FRAMES_MAX {
             return ticks;
-        };
+        }
+        let after = frames_between(self.newest, number);
         let earliest = self
             .newest_ticks
-            .wrapping_add(after.wrapping_mul(BURST_TICKS));
-        if is_newer(ticks, earliest) {
-            ticks
-        } else {
-            earliest
-        }
+            .saturating_add(after.saturating_mul(BURST_TICKS));
+        ticks.max(earliest)
     }
 
     /// A burst of the frames from `first` to `newest`, whose true timestamp is `newest_ticks`, for
     /// a viewer that was shown everything up to `shown`: a player drops a picture that is older
     /// than one it has shown, so they all fit in behind that.
-    fn new(first: u64, newest: u64, newest_ticks: u32, shown: Option<u32>) -> Self {
-        let frames = u32::try_from(newest.saturating_sub(first)).unwrap_or(u32::MAX);
+    fn new(first: u64, newest: u64, newest_ticks: i64, shown: Option<i64>) -> Self {
+        let frames = frames_between(first, newest);
         let true_end = Self {
             first,
             newest,
@@ -87,11 +83,11 @@ impl Burst {
         let Some(shown) = shown else {
             return true_end;
         };
-        let ahead = newest_ticks.wrapping_sub(shown);
-        let is_ahead = ahead > frames && ahead < u32::MAX / 2;
-        if is_ahead && u64::from(ahead) > u64::from(frames) * u64::from(BURST_TICKS) {
+        let ahead = newest_ticks.saturating_sub(shown);
+        if ahead > frames.saturating_mul(BURST_TICKS) {
             return true_end;
         }
+        let is_ahead = ahead > frames;
         let ahead = if is_ahead {
             ahead
         } else {
@@ -100,7 +96,7 @@ impl Burst {
         Self {
             first,
             newest,
-            newest_ticks: shown.wrapping_add(ahead),
+            newest_ticks: shown.saturating_add(ahead),
             spacing: (ahead / frames.saturating_add(1)).clamp(1, BURST_TICKS),
             is_late: !is_ahead,
         }
@@ -124,7 +120,7 @@ pub(super) struct Place {
     /// Its packet index: rollover counter and sequence number.
     pub(super) index: u64,
     /// Its timestamp, in ticks, without the viewer's offset.
-    pub(super) ticks: u32,
+    pub(super) ticks: i64,
     /// Whether it says that players may hold frames back.
     pub(super) relaxed: bool,
 }
@@ -136,9 +132,9 @@ impl Place {
     }
 }
 
-/// Whether a timestamp is not before another (RFC 3550 §5.1: they wrap).
-fn is_newer(ticks: u32, than: u32) -> bool {
-    ticks.wrapping_sub(than) < u32::MAX / 2
+/// How many frames one is before another.
+fn frames_between(first: u64, last: u64) -> i64 {
+    i64::try_from(last.saturating_sub(first)).unwrap_or(i64::MAX)
 }
 
 fn low_bits(index: u64) -> u16 {
@@ -157,7 +153,7 @@ pub(super) struct Numbering {
     burst: Option<Burst>,
     relaxed: bool,
     /// Newest timestamp sent.
-    shown: Option<u32>,
+    shown: Option<i64>,
 }
 
 impl Numbering {
@@ -176,7 +172,7 @@ impl Numbering {
 
     /// From the next packet on, frames older than `burst.newest` are a burst, and players are
     /// not to hold frames back.
-    pub(super) fn begin_burst(&mut self, first: u64, newest: u64, newest_ticks: u32) {
+    pub(super) fn begin_burst(&mut self, first: u64, newest: u64, newest_ticks: i64) {
         self.burst = Some(Burst::new(first, newest, newest_ticks, self.shown));
         self.relaxed = false;
         self.expected = None;
@@ -198,7 +194,7 @@ impl Numbering {
         frame: &FrameSet,
         packet: usize,
         count: usize,
-        ticks: u32,
+        ticks: i64,
     ) -> Place {
         let room = frame.first_sequence.saturating_add(packet as u64);
         let count = count as u64;
@@ -219,9 +215,7 @@ impl Numbering {
         let ticks = self
             .burst
             .map_or(ticks, |burst| burst.ticks(frame.number, ticks));
-        if self.shown.is_none_or(|shown| is_newer(ticks, shown)) {
-            self.shown = Some(ticks);
-        }
+        self.shown = self.shown.max(Some(ticks));
         Place {
             index,
             ticks,
@@ -231,7 +225,7 @@ impl Numbering {
 
     /// The place that a packet was given when it was last sent; `None` if it was not, or too
     /// long ago.
-    pub(super) fn placed(&self, frame: &FrameSet, packet: usize, ticks: u32) -> Option<Place> {
+    pub(super) fn placed(&self, frame: &FrameSet, packet: usize, ticks: i64) -> Option<Place> {
         let room = frame.first_sequence.saturating_add(packet as u64);
         let mut end = self.next;
         for segment in self.segments.iter().rev() {
@@ -277,10 +271,6 @@ impl Numbering {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "made-up bytes and small numbers"
-)]
 mod tests {
     use std::time::Instant;
 
@@ -353,12 +343,12 @@ mod tests {
         };
         let mut shown = 0;
         for number in 0..300 {
-            shown = place(&mut numbering, number, 1_000 + 3_000 * number as u32);
+            shown = place(&mut numbering, number, 1_000 + 3_000 * number.cast_signed());
         }
         for _ in 0..2 {
             numbering.begin_burst(0, 299, 1_000 + 3_000 * 299);
             for number in 0..300 {
-                let ticks = place(&mut numbering, number, 1_000 + 3_000 * number as u32);
+                let ticks = place(&mut numbering, number, 1_000 + 3_000 * number.cast_signed());
                 assert!(ticks > shown, "frame {number}: {ticks} after {shown}");
                 shown = ticks;
             }
@@ -375,7 +365,7 @@ mod tests {
         const MADE: u64 = 1 << 63;
         let mut numbering = Numbering::new(9);
         // Ticks of the source, and of what is made of it, which comes 100 ms later.
-        let source = |number: u64| 90_000 + 3_000 * number as u32;
+        let source = |number: u64| 90_000 + 3_000 * number.cast_signed();
         let made = |number: u64| source(number) - 9_000;
         let mut sent = Vec::new();
         let mut send = |numbering: &mut Numbering, number: u64, ticks| {
@@ -464,7 +454,7 @@ mod tests {
                 let frame = frame(number, sequence, packets);
                 sequence += u64::from(packets);
                 for packet in 0..frame.packet_count() {
-                    let ticks = (number * 3_000) as u32;
+                    let ticks = (number * 3_000).cast_signed();
                     let place = numbering.place(&frame, packet, 1, ticks);
                     prop_assert_eq!(place.index, u64::from(first) + sent.len() as u64);
                     sent.push((number, frame.first_sequence, packets, packet, ticks, place));

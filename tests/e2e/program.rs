@@ -1,8 +1,10 @@
 //! The program itself: its exit codes, what it prints, and its signals.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -67,6 +69,28 @@ fn wrong_configuration_ends_with_78_and_a_line_that_names_the_key() {
     let mut missing = command();
     let missing = missing.args(["--config", "/nowhere/rtmpeer.toml"]);
     assert_eq!(failure(missing).0, 78);
+}
+
+#[test]
+fn variable_that_is_not_utf_8_is_named_if_it_is_ours_and_else_ignored() {
+    let bytes = OsStr::from_bytes(b"\xe9");
+    let ours = OsStr::from_bytes(b"RTMPEER_\xe9");
+    for (name, value) in [
+        (OsStr::new("RTMPEER_RTMP__LISTEN"), bytes),
+        (OsStr::new("RTMPEER_CONFIG"), bytes),
+        (ours, OsStr::new("1")),
+    ] {
+        let (code, text) = failure(command().env(name, value));
+        assert_eq!(code, 78, "{text}");
+        let name = name.to_string_lossy();
+        assert!(text.starts_with(&format!("rtmpeer: {name}: ")), "{text}");
+    }
+    // So far that the next fault is found.
+    let mut others = command();
+    others.env("LANGUAGE", bytes).env(bytes, "x");
+    others.env("RTMPEER_SERVICE_HOST", bytes);
+    let (code, text) = failure(others.env("RTMPEER_CORES", "many"));
+    assert!(code == 78 && text.contains("cores"), "{text}");
 }
 
 #[test]

@@ -214,7 +214,13 @@ impl World {
             "a core's mailbox is full"
         );
         core.last_mail = core.last_mail.max(self.now + delay);
-        let at = core.last_mail;
+        let joins = matches!(input, CoreInput::Mail(CoreMsg::AddViewer { .. }));
+        let wait = if joins {
+            core.joins_wait
+        } else {
+            Duration::ZERO
+        };
+        let at = core.last_mail + wait;
         self.post(at, Due::Core(to.index(), input));
     }
 
@@ -462,6 +468,9 @@ impl World {
             ControlMsg::PublishEnded { publisher, reason } => {
                 self.trace
                     .note(now, format_args!("publish ended {publisher}: {reason:?}"));
+            }
+            ControlMsg::FeedWanted { .. } => {
+                self.trace.note(now, format_args!("{message:?}"));
             }
             ControlMsg::PublishRequested { .. }
             | ControlMsg::PublishEnding { .. }

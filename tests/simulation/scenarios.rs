@@ -142,6 +142,37 @@ fn room_on_two_cores_is_linked_while_it_is_watched() {
 }
 
 #[test]
+fn viewer_that_its_core_takes_in_late_sees_the_keyframe_that_was_fed_before() {
+    let plan = Plan {
+        seed: 111,
+        cores: 2,
+        media_frames: 4_096,
+        print: false,
+    };
+    let mut world = World::new(plan, &[Clip::rare_keyframes()]);
+    let wait = Duration::from_millis(2_500);
+    for core in &mut world.cores {
+        core.joins_wait = wait;
+    }
+    let viewer = world.join(0, Way::Whep, Quality::GOOD);
+    world.run_for(Duration::from_millis(50));
+    let publisher = world.publish(0);
+    world.run_for(wait);
+    let home = world.publishers[publisher].id.map(|(core, _)| core);
+    let away = world.viewers[viewer].id.map(|(_, core)| core);
+    assert_ne!(home, away, "the room is on one core only");
+    // A keyframe came 0.8 s ago, and the next one comes in 1.2 s.
+    world.run_for(Duration::from_millis(500));
+    let (pictures, sounds) = world.viewers[viewer].watch.counts;
+    assert!(
+        pictures > 30 && sounds > 10,
+        "{pictures} pictures, {sounds} sounds"
+    );
+    plays(&mut world, viewer, "media of the other core");
+    world.end();
+}
+
+#[test]
 fn hundred_viewers_within_a_second_all_play() {
     let mut world = world(105, 2);
     world.publish(0);

@@ -130,6 +130,8 @@ pub struct SimCore {
     pub stalled_until: Instant,
     /// How long it takes it to send a datagram.
     pub datagram_cost: Duration,
+    /// How long viewers that join wait for their turn, while nothing else does.
+    pub joins_wait: Duration,
     pub(super) next: Instant,
     pub(super) mail_waiting: usize,
     pub(super) media_waiting: usize,
@@ -161,6 +163,7 @@ impl SimCore {
             counters,
             stalled_until: start,
             datagram_cost: Duration::ZERO,
+            joins_wait: Duration::ZERO,
             next: start,
             mail_waiting: 0,
             media_waiting: 0,

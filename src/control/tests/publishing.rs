@@ -413,6 +413,32 @@ fn another_core_is_linked_with_its_first_viewer_and_unlinked_with_its_last() {
 }
 
 #[test]
+fn core_that_missed_a_keyframe_is_linked_again_while_it_has_viewers_of_that_publish() {
+    let mut rig = Rig::new(2);
+    let publish = rig.publish("cam");
+    let (room, epoch, home) = (publish.room, publish.epoch, publish.core);
+    let away = CoreId(1 - home.0);
+    let wanted = |epoch, core| ControlMsg::FeedWanted { room, epoch, core };
+    spill(&mut rig, "cam");
+    assert!(rig.tell(wanted(epoch, away)).is_empty(), "it has no viewer");
+    let joined = rig.ask("cam");
+    assert_eq!(joined.core, away);
+    let outputs = rig.tell(wanted(epoch, away));
+    let told = to_core(&outputs, home);
+    assert!(
+        matches!(told[..], [CoreMsg::LinkRoom { room: it, to }] if *it == room && *to == away),
+        "{outputs:?}"
+    );
+    assert!(rig.tell(wanted(epoch, home)).is_empty(), "to itself");
+    let other = Epoch(epoch.0 - 1);
+    assert!(rig.tell(wanted(other, away)).is_empty(), "another publish");
+    rig.left(joined, ViewerEnd::Left);
+    assert!(rig.tell(wanted(epoch, away)).is_empty(), "it has none left");
+    rig.end(&publish);
+    assert!(rig.tell(wanted(epoch, away)).is_empty(), "it is over");
+}
+
+#[test]
 fn a_publish_begins_with_links_to_the_other_cores_that_wait_for_it() {
     let mut rig = Rig::new(3);
     let mut waiting = BTreeSet::new();
