@@ -544,10 +544,7 @@ impl Engine {
                 self.video_coded(publisher, coded(&frame), now);
             }
             IngestOutput::VideoConfig(config) => self.video_configured(publisher, config),
-            IngestOutput::Coded(frame) => {
-                publish.newest = publish.newest.max(frame.pts);
-                self.video_coded(publisher, frame, now);
-            }
+            IngestOutput::Coded(frame) => self.video_not_kept(publisher, frame, now),
             IngestOutput::AudioConfig(config) => {
                 let open = publish.transcodes_audio;
                 publish.audio_config = Some(config.clone());

@@ -103,6 +103,24 @@ impl Engine {
         self.update_video(publisher, now);
     }
 
+    /// Takes a frame of a codec of which a room keeps nothing: what it has of another is past.
+    pub(super) fn video_not_kept(
+        &mut self,
+        publisher: PublisherId,
+        frame: CodedFrame,
+        now: Instant,
+    ) {
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
+        publish.newest = publish.newest.max(frame.pts);
+        let (room, epoch) = (publish.room, publish.epoch);
+        if let Some(state) = self.rooms.get_mut(&room) {
+            state.room.leave_source(epoch);
+        }
+        self.video_coded(publisher, frame, now);
+    }
+
     /// Begins or ends a publish's video transcoding as somebody needs it or not.
     pub(super) fn update_video(&mut self, publisher: PublisherId, now: Instant) {
         let mode = self.video_mode;

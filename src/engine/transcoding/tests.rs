@@ -355,6 +355,30 @@ fn source_that_turns_unsafe_in_mid_stream_and_back() {
 }
 
 #[test]
+fn safe_source_that_goes_on_in_another_codec_and_back_keeps_its_viewers() {
+    let mut rig = rig(true);
+    let (avc, hevc) = (VideoCodec::Avc, VideoCodec::Hevc);
+    rig.publishes(avc, None);
+    rig.join(1);
+    rig.avc(3);
+    rig.publishes(hevc, Some(TranscodeReason::Codec(hevc)));
+    rig.said();
+    rig.coded(2);
+    assert_eq!(rig.said().words(), "off");
+    assert!(!rig.source_is_safe() && !rig.has_safe_entry(), "it is past");
+    rig.made(true);
+    rig.made(false);
+    let first = Rendition::Safe.first_number(EPOCH);
+    assert_eq!(rig.said().fed, [first, first + 1]);
+    assert!(rig.has_safe_entry());
+
+    rig.publishes(avc, None);
+    rig.avc(2);
+    assert!(rig.said().words().ends_with('x'));
+    assert!(rig.source_is_safe() && rig.has_safe_entry());
+}
+
+#[test]
 fn codec_without_a_source_to_show_is_transcoded_and_its_joiners_are_told_a_common_profile() {
     let mut rig = rig(false);
     rig.join(1);
