@@ -239,6 +239,8 @@ pub const TLS_EXPIRY_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
 /// Streams of one transcode worker: about twice what a core does in real time, so that more could
 /// only come late.
 pub const TRANSCODE_STREAMS_MAX: usize = 256;
+/// When sound that found too many others, or no ffmpeg, is tried again.
+pub const AUDIO_RETRY_AFTER_REFUSAL: Duration = Duration::from_secs(10);
 /// Largest audio packet, in bytes: a FLAC frame of 4,608 samples on 8 channels of 24 bits that cannot be
 /// compressed, or two thirds of a second of PCM.
 pub const AUDIO_UNIT_BYTES_MAX: usize = 128 * 1_024;

@@ -205,13 +205,15 @@ impl Engine {
         }
     }
 
-    /// Tells control what is known of a publish, and whether its viewers lack a picture.
+    /// Tells control what is known of a publish, and whether its viewers lack sound or a picture.
     pub(super) fn tell_stream_info(&mut self, publisher: PublisherId) {
         let mode = self.video_mode;
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
         let (room, epoch, mut info) = (publish.room, publish.epoch, publish.info.clone());
+        info.advice
+            .extend(publish.sound.trouble().map(str::to_owned));
         if !is_source_safe(mode, &info) {
             info.profile_level_id = Some(publish.safe.profile_level_id());
         }

@@ -1,6 +1,7 @@
 //! One engine with a publisher, viewers that wait, and a video transcoder that the test plays.
 
 mod ending;
+mod sound;
 mod told;
 
 use std::time::Duration;
@@ -231,6 +232,7 @@ impl Rig {
             publisher: PUBLISHER,
             config: config.clone(),
             text: "choose AAC".into(),
+            retry_after: None,
         };
         self.engine.handle_transcoded(reply, self.now);
     }
@@ -451,41 +453,6 @@ fn verdict_says_what_really_becomes_of_the_video() {
     let hevc = VideoCodec::Hevc;
     rig.publishes(hevc, Some(TranscodeReason::Codec(hevc)));
     assert_eq!(rig.judged().unwrap().0, Severity::Problem);
-}
-
-/// Of each stream that the worker was told of, it is told the end: it keeps those it has.
-#[test]
-fn undecodable_audio_is_closed_at_its_worker_and_another_configuration_opens_it() {
-    let mut rig = rig(false);
-    let (bad, good) = (AudioConfig::Speex, AudioConfig::Mp3);
-    rig.join(1);
-    rig.sounds(&bad);
-    assert_eq!(rig.audio(), "o");
-    rig.cannot_decode(&bad);
-    assert_eq!(rig.audio(), "x");
-    rig.sounds(&good);
-    assert_eq!(rig.audio(), "o");
-    rig.cannot_decode(&bad);
-    assert_eq!(rig.audio(), "", "what was before does not count");
-    rig.engine.handle_publisher_closed(PUBLISHER, true, rig.now);
-    assert_eq!(rig.audio(), "e");
-    rig.wait(PUBLISH_TAIL_MAX);
-    assert_eq!(rig.audio(), "x");
-}
-
-#[test]
-fn audio_that_stays_undecodable_is_not_opened_for_ever() {
-    let mut rig = rig(false);
-    rig.join(1);
-    let mut said = String::new();
-    for rate in 0..40 {
-        let config = AudioConfig::Nellymoser { rate };
-        rig.sounds(&config);
-        said.push_str(&rig.audio());
-        rig.cannot_decode(&config);
-        said.push_str(&rig.audio());
-    }
-    assert_eq!(said, "ox".repeat(8));
 }
 
 #[test]
