@@ -72,6 +72,9 @@ pub const RTMP_FIRST_MEDIA_DEADLINE: Duration = Duration::from_secs(20);
 pub const RTMP_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest video message, in bytes: an uncommonly large keyframe is 4 MiB.
 pub const RTMP_VIDEO_MESSAGE_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Largest audio message, in bytes: a tag header before the largest packet; Enhanced RTMP's grow by a few
+/// bytes with each modifier.
+pub const RTMP_AUDIO_MESSAGE_BYTES_MAX: usize = AUDIO_UNIT_BYTES_MAX + 256;
 /// Largest message of any other kind, and of every kind before a publish, in bytes.
 pub const RTMP_MESSAGE_BYTES_MAX: usize = 64 * 1_024;
 /// Memory for incomplete messages of one connection, in bytes: two of the largest.
@@ -112,6 +115,7 @@ const _: () = assert!(PICTURE_LATE_AFTER.as_nanos() < OVERLOADED_AFTER.as_nanos(
 const _: () = assert!(RTMP_READ_BYTES_PER_TURN <= RTMP_READ_BYTES_PER_TURN_IN_ALL);
 const _: () = assert!(2 * RTMP_VIDEO_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_MAX);
 const _: () = assert!(2 * RTMP_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX);
+const _: () = assert!(RTMP_AUDIO_MESSAGE_BYTES_MAX <= RTMP_VIDEO_MESSAGE_BYTES_MAX);
 
 // -- rooms (src/room) --
 
@@ -235,9 +239,11 @@ pub const TLS_EXPIRY_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
 /// Streams of one transcode worker: about twice what a core does in real time, so that more could
 /// only come late.
 pub const TRANSCODE_STREAMS_MAX: usize = 256;
-/// Largest audio packet, in bytes: a FLAC frame of 4,096 samples in 5.1 that cannot be compressed, or a
-/// third of a second of PCM.
-pub const AUDIO_UNIT_BYTES_MAX: usize = 65_536;
+/// When sound that found too many others, or no ffmpeg, is tried again.
+pub const AUDIO_RETRY_AFTER_REFUSAL: Duration = Duration::from_secs(10);
+/// Largest audio packet, in bytes: a FLAC frame of 4,608 samples on 8 channels of 24 bits that cannot be
+/// compressed, or two thirds of a second of PCM.
+pub const AUDIO_UNIT_BYTES_MAX: usize = 128 * 1_024;
 /// Largest AudioSpecificConfig, in bytes: with a program config element and its longest comment.
 pub const AAC_CONFIG_BYTES_MAX: usize = 512;
 /// Units of a stream that fail to decode, with none before them that did not, until its viewers

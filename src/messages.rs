@@ -413,6 +413,8 @@ pub enum TranscodeReply {
         config: AudioConfig,
         /// Why, in plain words.
         text: String,
+        /// When to try again; `None`: not before the configuration changes.
+        retry_after: Option<Duration>,
     },
 }
 

@@ -76,7 +76,7 @@ impl Engine {
         }
         let ahead = publish.newest.minus(media_now).max(MediaTime::ZERO);
         let ahead = Duration::from_micros(u64::try_from(ahead.as_micros()).unwrap_or_default());
-        let (audio, video) = (publish.transcodes_audio, publish.safe.is_open());
+        let (audio, video) = (publish.sound.is_open, publish.safe.is_open());
         let mut messages = Vec::new();
         publish.safe.finish(&mut messages);
         state.ending = Some(Ending {

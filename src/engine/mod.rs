@@ -14,6 +14,7 @@ mod pace;
 mod publishers;
 mod rooms;
 mod safe_video;
+mod sound;
 mod spread;
 mod takeover;
 #[cfg(test)]
@@ -113,6 +114,8 @@ enum Timer {
     Video(PublisherId),
     /// A publish's sound that waits for its time.
     Sound(PublisherId),
+    /// A publish's audio transcoding, to be tried again.
+    Audio(PublisherId),
     /// A publish whose publisher is done.
     Ending(PublisherId),
     Drain,
@@ -297,8 +300,9 @@ impl Engine {
                 publisher,
                 config,
                 text,
+                retry_after,
             } => {
-                self.audio_unplayable(publisher, &config, text);
+                self.audio_unplayable(publisher, &config, (text, retry_after), now);
                 self.tail_came(publisher, Tail::Audio, now);
             }
         }
@@ -346,6 +350,7 @@ impl Engine {
                 Timer::Question(publisher) => self.question_unanswered(publisher),
                 Timer::Video(publisher) => self.update_video(publisher, now),
                 Timer::Sound(publisher) => self.release_audio(publisher, now),
+                Timer::Audio(publisher) => self.retry_audio(publisher),
                 Timer::Ending(publisher) => self.end_ending(publisher),
                 Timer::Drain => self.close_everything(now),
             }

@@ -9,20 +9,18 @@ use std::time::Instant;
 use super::ending::Ending;
 use super::guard::guarded;
 use super::safe_video::{SafeVideo, Whose};
+use super::sound::Sound;
 use super::spread::Spread;
 use super::transcoding::{coded, is_source_safe};
 use super::{Engine, EngineOutput, Timer, publish_end};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
 use crate::ingest::{Ingest, IngestOutput};
-use crate::media::codec::{AudioConfig, TranscodeState};
-use crate::media::frame::{AudioFrame, StreamInfo, TrackKind};
+use crate::media::codec::TranscodeState;
+use crate::media::frame::{StreamInfo, TrackKind};
 use crate::media::time::MediaTime;
-use crate::messages::{ControlMsg, PublishEnd, PublishRejection, TranscodeMsg};
+use crate::messages::{ControlMsg, PublishEnd, PublishRejection};
 use crate::rtmp::{CloseReason, Rejection, RtmpConfig, RtmpEvent, RtmpOutput, RtmpSession};
 use crate::webrtc::packetize::Packetizer;
-
-/// Configurations of a publish's audio that may prove undecodable before no more are tried.
-const AUDIO_FAILURES_MAX: u32 = 8;
 
 /// One RTMP connection.
 pub(super) struct Publisher {
@@ -66,7 +64,7 @@ pub(super) struct Publish {
     pub(super) epoch: Epoch,
     pub(super) ingest: Ingest,
     video: Packetizer,
-    audio: Packetizer,
+    pub(super) audio: Packetizer,
     /// Its sound on the way to the room.
     pub(super) spread: Spread,
     pub(super) info: StreamInfo,
@@ -76,12 +74,8 @@ pub(super) struct Publish {
     pub(super) transcoding: TranscodeState,
     /// Why its viewers have no picture, as control knows it.
     pub(super) told_trouble: Option<String>,
-    /// How its audio is coded.
-    audio_config: Option<AudioConfig>,
-    /// Whether its audio is being transcoded.
-    pub(super) transcodes_audio: bool,
-    /// How often it could not be decoded.
-    audio_failures: u32,
+    /// Its audio on the way to the transcode worker.
+    pub(super) sound: Sound,
     /// When what came last is shown or heard, if not before something else.
     pub(super) newest: MediaTime,
     /// Codes of what the publisher itself was told to change.
@@ -196,9 +190,7 @@ impl Engine {
             safe: SafeVideo::new(whose, epoch),
             transcoding: TranscodeState::default(),
             told_trouble: None,
-            audio_config: None,
-            transcodes_audio: false,
-            audio_failures: 0,
+            sound: Sound::default(),
             newest: MediaTime::ZERO,
             notified: BTreeSet::new(),
         });
@@ -276,98 +268,6 @@ impl Engine {
         }
     }
 
-    /// Starts or stops a publish's audio transcoding as somebody listens or not; its video's with
-    /// the next turn.
-    pub(super) fn update_transcoding(&mut self, publisher: PublisherId) {
-        self.mark_publisher(publisher);
-        if self.is_ending(publisher) {
-            return;
-        }
-        let Some(publish) = self.publish_mut(publisher) else {
-            return;
-        };
-        let (room, was) = (publish.room, publish.transcodes_audio);
-        let hopeless = publish.audio_failures >= AUDIO_FAILURES_MAX;
-        let config = publish.audio_config.clone().filter(|_| !hopeless);
-        let watched = self
-            .rooms
-            .get(&room)
-            .is_some_and(|state| state.is_watched());
-        let wanted = watched && config.is_some();
-        if wanted == was {
-            return;
-        }
-        let message = match config.filter(|_| wanted) {
-            Some(config) => TranscodeMsg::Open {
-                core: self.core,
-                publisher,
-                config,
-            },
-            None => TranscodeMsg::Close { publisher },
-        };
-        self.outputs
-            .push_back(EngineOutput::Transcode { publisher, message });
-        if let Some(publish) = self.publish_mut(publisher) {
-            publish.transcodes_audio = wanted;
-        }
-    }
-
-    /// Takes a transcoded audio packet: to its room, now or when its time comes.
-    pub(super) fn push_audio(&mut self, publisher: PublisherId, frame: AudioFrame, now: Instant) {
-        if let Some(publish) = self.publish_mut(publisher) {
-            publish.spread.push(frame, now);
-            self.release_audio(publisher, now);
-        }
-    }
-
-    /// Adds an audio packet to its room.
-    pub(super) fn push_audio_frame(
-        &mut self,
-        publisher: PublisherId,
-        frame: &AudioFrame,
-        now: Instant,
-    ) {
-        let Some(publish) = self.publish_mut(publisher) else {
-            return;
-        };
-        let room = publish.room;
-        if let Some(set) = publish.audio.audio(frame) {
-            self.push_frame(room, Arc::new(set), now);
-        }
-    }
-
-    /// The audio as it is configured cannot be decoded: the worker lets go of it, and another
-    /// configuration begins anew, though not for ever.
-    pub(super) fn audio_unplayable(
-        &mut self,
-        publisher: PublisherId,
-        config: &AudioConfig,
-        text: String,
-    ) {
-        let Some(publish) = self.publish_mut(publisher) else {
-            return;
-        };
-        if publish.audio_config.as_ref() != Some(config) {
-            // The publisher has changed it meanwhile.
-            return;
-        }
-        publish.audio_failures = publish.audio_failures.saturating_add(1);
-        log::warn!("audio cannot be played: {text} room={}", publish.name);
-        publish.audio_config = None;
-        if std::mem::take(&mut publish.transcodes_audio) {
-            let message = TranscodeMsg::Close { publisher };
-            self.outputs
-                .push_back(EngineOutput::Transcode { publisher, message });
-        }
-        let Some(publish) = self.publish_mut(publisher) else {
-            return;
-        };
-        if !publish.info.advice.contains(&text) {
-            publish.info.advice.push(text);
-        }
-        self.tell_stream_info(publisher);
-    }
-
     /// Whether a publish goes on only for what it brought.
     pub(super) fn is_ending(&self, publisher: PublisherId) -> bool {
         let state = self.publishers.get(&publisher);
@@ -378,7 +278,7 @@ impl Engine {
         self.publishers.get_mut(&publisher)?.publish.as_mut()
     }
 
-    fn mark_publisher(&mut self, publisher: PublisherId) {
+    pub(super) fn mark_publisher(&mut self, publisher: PublisherId) {
         if let Some(state) = self.publishers.get_mut(&publisher)
             && !state.dirty
         {
@@ -442,11 +342,7 @@ impl Engine {
             return;
         };
         self.counters.publishers.dec();
-        if publish.transcodes_audio {
-            let message = TranscodeMsg::Close { publisher };
-            self.outputs
-                .push_back(EngineOutput::Transcode { publisher, message });
-        }
+        self.end_sound(publisher, &publish.sound);
         self.end_room(publish.room, publish.epoch, publisher);
     }
 
@@ -544,34 +440,9 @@ impl Engine {
                 self.video_coded(publisher, coded(&frame), now);
             }
             IngestOutput::VideoConfig(config) => self.video_configured(publisher, config),
-            IngestOutput::Coded(frame) => {
-                publish.newest = publish.newest.max(frame.pts);
-                self.video_coded(publisher, frame, now);
-            }
-            IngestOutput::AudioConfig(config) => {
-                let open = publish.transcodes_audio;
-                publish.audio_config = Some(config.clone());
-                if open {
-                    let message = TranscodeMsg::Configure { publisher, config };
-                    self.outputs
-                        .push_back(EngineOutput::Transcode { publisher, message });
-                }
-                self.update_transcoding(publisher);
-            }
-            IngestOutput::Audio(unit) => {
-                publish.newest = publish.newest.max(unit.pts);
-                if publish.transcodes_audio {
-                    let (pts, data, received) = (unit.pts, unit.data, unit.received);
-                    let message = TranscodeMsg::Unit {
-                        publisher,
-                        pts,
-                        data,
-                        received,
-                    };
-                    self.outputs
-                        .push_back(EngineOutput::Transcode { publisher, message });
-                }
-            }
+            IngestOutput::Coded(frame) => self.video_not_kept(publisher, frame, now),
+            IngestOutput::AudioConfig(config) => self.audio_configured(publisher, config),
+            IngestOutput::Audio(unit) => self.audio_unit(publisher, unit),
             IngestOutput::Info(info) => {
                 publish.info = info;
                 self.tell_stream_info(publisher);

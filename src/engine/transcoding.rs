@@ -103,6 +103,24 @@ impl Engine {
         self.update_video(publisher, now);
     }
 
+    /// Takes a frame of a codec of which a room keeps nothing: what it has of another is past.
+    pub(super) fn video_not_kept(
+        &mut self,
+        publisher: PublisherId,
+        frame: CodedFrame,
+        now: Instant,
+    ) {
+        let Some(publish) = self.publish_mut(publisher) else {
+            return;
+        };
+        publish.newest = publish.newest.max(frame.pts);
+        let (room, epoch) = (publish.room, publish.epoch);
+        if let Some(state) = self.rooms.get_mut(&room) {
+            state.room.leave_source(epoch);
+        }
+        self.video_coded(publisher, frame, now);
+    }
+
     /// Begins or ends a publish's video transcoding as somebody needs it or not.
     pub(super) fn update_video(&mut self, publisher: PublisherId, now: Instant) {
         let mode = self.video_mode;
@@ -187,13 +205,15 @@ impl Engine {
         }
     }
 
-    /// Tells control what is known of a publish, and whether its viewers lack a picture.
+    /// Tells control what is known of a publish, and whether its viewers lack sound or a picture.
     pub(super) fn tell_stream_info(&mut self, publisher: PublisherId) {
         let mode = self.video_mode;
         let Some(publish) = self.publish_mut(publisher) else {
             return;
         };
         let (room, epoch, mut info) = (publish.room, publish.epoch, publish.info.clone());
+        info.advice
+            .extend(publish.sound.trouble().map(str::to_owned));
         if !is_source_safe(mode, &info) {
             info.profile_level_id = Some(publish.safe.profile_level_id());
         }

@@ -7,6 +7,7 @@ use super::IngestOutput;
 use super::report::Report;
 use super::stats::DropReason;
 use super::warning::IngestWarning;
+use crate::limits::AUDIO_UNIT_BYTES_MAX;
 use crate::media::aac::{AacError, AudioSpecificConfig};
 use crate::media::audio_header::{Sound, flac_format, flac_header};
 use crate::media::codec::{AudioCodec, AudioConfig};
@@ -15,9 +16,6 @@ use crate::media::flv::UnknownCodec;
 /// Largest AAC access unit, in bytes: 6,144 bits for each of 8 channels (14496-3 §4.5.3.1), with
 /// room for what encoders append.
 const AAC_UNIT_BYTES_MAX: usize = 8 * 1_024;
-/// Largest packet of another codec, in bytes: a FLAC frame of 4,608 samples on 8 channels of 24
-/// bits that could not be compressed.
-const PACKET_BYTES_MAX: usize = 128 * 1_024;
 /// Largest sequence header, in bytes: AAC's with a full program config element and its comment;
 /// FLAC's with a few tags, but no pictures.
 const CONFIG_BYTES_MAX: usize = 4 * 1_024;
@@ -178,7 +176,7 @@ impl AudioTrack {
             | AudioCodec::MuLaw { .. }
             | AudioCodec::Pcm { .. }
             | AudioCodec::Speex
-            | AudioCodec::Nellymoser { .. } => PACKET_BYTES_MAX,
+            | AudioCodec::Nellymoser { .. } => AUDIO_UNIT_BYTES_MAX,
         };
         let sized = !packet.is_empty() && packet.len() <= most;
         if sized {

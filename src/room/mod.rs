@@ -105,9 +105,7 @@ impl Room {
         self.epoch = Some(frame.epoch);
         match (frame.track, frame.rendition) {
             (TrackKind::Video, Rendition::Source) => self.push_source(frame),
-            (TrackKind::Video, Rendition::Safe) => {
-                self.safe_from.is_none() && self.safe.push(frame)
-            }
+            (TrackKind::Video, Rendition::Safe) => self.push_made(frame),
             (TrackKind::Audio, _) => self.audio.push(frame),
         }
     }
@@ -125,6 +123,19 @@ impl Room {
         taken
     }
 
+    /// Of what is made, all that was received before a source turned safe is late. What begins anew and
+    /// was received later than all of the source is made of one of which nothing is kept: of another
+    /// codec. Other cores learn from this alone that the source they have is past.
+    fn push_made(&mut self, frame: Arc<FrameSet>) -> bool {
+        // One read may bring the last of one codec and the first of another.
+        let is_later =
+            |newest: &Arc<FrameSet>| (frame.received, frame.pts) > (newest.received, newest.pts);
+        if self.safe_from.is_some() && frame.key && self.source.newest().is_some_and(is_later) {
+            self.leave_source(frame.epoch);
+        }
+        self.safe_from.is_none() && self.safe.push(frame)
+    }
+
     /// A publish begins: what came before is not shown as live any more.
     pub fn begin(&mut self, epoch: Epoch) {
         self.end(epoch);
@@ -140,6 +151,16 @@ impl Room {
         self.source.clear();
         self.audio.clear();
         self.clear_safe();
+        self.safe_from = None;
+    }
+
+    /// The publish `epoch` goes on with video of which nothing is kept here: what was published is not
+    /// shown as live any more.
+    pub fn leave_source(&mut self, epoch: Epoch) {
+        if self.epoch > Some(epoch) {
+            return;
+        }
+        self.source.clear();
         self.safe_from = None;
     }
 

@@ -17,6 +17,13 @@ fn video(number: u64, key: bool, safe: bool) -> Arc<FrameSet> {
     frame_of(TrackKind::Video, number, key, safe)
 }
 
+/// A frame as if it had been received so many milliseconds after `start`.
+fn at(start: Instant, ms: u64, frame: Arc<FrameSet>) -> Arc<FrameSet> {
+    let mut frame = Arc::into_inner(frame).unwrap();
+    frame.received = start + Duration::from_millis(ms);
+    Arc::new(frame)
+}
+
 fn frame_of(track: TrackKind, number: u64, key: bool, safe: bool) -> Arc<FrameSet> {
     let head = FrameSetHead {
         track,
@@ -314,6 +321,93 @@ fn move_to_a_rendition_that_becomes_one_with_the_source_meanwhile() {
     room.push(video(7, false, true));
     assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [6, 7]);
     assert_eq!(cursor.rendition(), Rendition::Safe);
+}
+
+/// A bug was: nothing that is made of H.265 after safe H.264 was shown, since nothing of it is kept that
+/// says that the source is safe no more.
+#[test]
+fn what_is_made_of_a_source_that_is_not_kept_follows_a_safe_source_and_one_follows_it() {
+    let (mut room, mut there) = (Room::default(), Room::default());
+    let mut feed = room.feed();
+    let (mut here, mut shown_here) = (room.join(Rendition::Safe), Vec::new());
+    let (mut linked, mut shown_there) = (there.join(Rendition::Safe), Vec::new());
+    let start = video(0, true, true).received;
+    let pushed = [
+        (0, video(0, true, true)),
+        (40, video(1, false, true)),
+        (120, video(MADE, true, true)),
+        (160, video(MADE + 1, false, true)),
+        (240, video(2, true, true)),
+        (280, video(3, false, true)),
+        (360, video(MADE + 2, true, true)),
+    ];
+    for (ms, frame) in pushed {
+        let number = frame.number;
+        assert!(room.push(at(start, ms, frame)), "{number}");
+        while let Some(frame) = room.next_for(&mut feed) {
+            assert!(there.push(frame), "{number} there");
+        }
+        let is_made = Rendition::of_number(number) == Rendition::Safe;
+        for (room, cursor, shown) in [
+            (&room, &mut here, &mut shown_here),
+            (&there, &mut linked, &mut shown_there),
+        ] {
+            assert_eq!(room.is_source_safe(), !is_made);
+            let mut joiner = room.join(Rendition::Safe);
+            let of_joiner = drain(room, &mut joiner, TrackKind::Video);
+            assert_eq!(of_joiner.last(), Some(&number));
+            shown.extend(drain(room, cursor, TrackKind::Video));
+        }
+    }
+    let expected = [0, 1, MADE, MADE + 1, 2, 3, MADE + 2];
+    assert_eq!(
+        (&shown_here[..], &shown_there[..]),
+        (&expected[..], &expected[..])
+    );
+}
+
+#[test]
+fn what_was_made_before_the_source_turned_safe_is_late_even_if_it_begins_anew() {
+    let mut room = Room::default();
+    let first = video(0, true, false);
+    let start = first.received;
+    room.push(first);
+    room.push(at(start, 40, video(1, true, true)));
+    for ms in [0, 40] {
+        assert!(!room.push(at(start, ms, video(MADE, true, true))));
+    }
+    assert!(room.is_source_safe());
+    let later = at(start, 80, video(MADE, false, true));
+    assert!(!room.push(later), "it begins nothing");
+    let same_read = at(start, 40, video(MADE, true, true));
+    let mut same_read = Arc::into_inner(same_read).unwrap();
+    same_read.pts = MediaTime::from_millis(40);
+    assert!(room.push(Arc::new(same_read)), "of what comes after it");
+    assert!(!room.is_source_safe());
+}
+
+#[test]
+fn source_that_is_left_is_shown_to_nobody_and_a_late_word_of_it_changes_nothing() {
+    let mut room = Room::default();
+    room.begin(Epoch(1));
+    let start = Epoch(1).first_number();
+    room.push(video(start, true, true));
+    room.leave_source(Epoch(0));
+    assert!(room.is_source_safe());
+    let mut cursor = room.join(Rendition::Safe);
+    room.leave_source(Epoch(1));
+    assert!(!room.is_source_safe() && !room.has_entry(Rendition::Safe));
+    assert!(room.next(&cursor, TrackKind::Video).is_none());
+    room.push(frame(TrackKind::Audio, start, true));
+    assert!(room.push(video(MADE + start, true, true)));
+    assert_eq!(drain(&room, &mut cursor, TrackKind::Video), [MADE + start]);
+    let newest = frame(TrackKind::Audio, start + 1, true);
+    let ms = u64::try_from((BEHIND_MAX * 2).as_millis()).unwrap();
+    room.push(at(newest.received, ms, newest));
+    assert!(
+        !room.has_entry(Rendition::Safe),
+        "the sound says how late it is"
+    );
 }
 
 #[test]

@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use self::header::{Earlier, Format, HEADER_BYTES_MAX, Header, Timestamp, parse_header};
 use crate::limits::{
-    RTMP_CHUNK_STREAMS_MAX, RTMP_MESSAGE_BYTES_MAX, RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX,
-    RTMP_PARTIAL_BYTES_MAX, RTMP_VIDEO_MESSAGE_BYTES_MAX,
+    RTMP_AUDIO_MESSAGE_BYTES_MAX, RTMP_CHUNK_STREAMS_MAX, RTMP_MESSAGE_BYTES_MAX,
+    RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX, RTMP_PARTIAL_BYTES_MAX, RTMP_VIDEO_MESSAGE_BYTES_MAX,
 };
 
 /// Message type ids (§5.4, §7.1).
@@ -512,6 +512,7 @@ fn admit(admission: Admission, type_id: u8, length: usize) -> Result<bool, Chunk
     let longest = match admission {
         Admission::Small => RTMP_MESSAGE_BYTES_MAX,
         Admission::Skip | Admission::Media if large => RTMP_VIDEO_MESSAGE_BYTES_MAX,
+        Admission::Skip | Admission::Media if media => RTMP_AUDIO_MESSAGE_BYTES_MAX,
         Admission::Skip | Admission::Media => RTMP_MESSAGE_BYTES_MAX,
     };
     if length > longest {

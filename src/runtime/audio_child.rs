@@ -16,7 +16,7 @@ use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 use rustix::fs::OFlags;
 
 use super::child::{DEFAULT_PATH, Fetters};
-use crate::transcode::{ChildAction, ChildId};
+use crate::transcode::{ChildAction, ChildId, Ended};
 
 /// Most children of a worker: more codecs of this kind at once are not believed.
 const CHILDREN_MAX: usize = 32;
@@ -27,15 +27,6 @@ const READ_BYTES: usize = 16 * 1_024;
 const READS_PER_TURN: usize = 16;
 /// Memory that a child may have, in bytes: four times what the newest ffmpeg takes for sound.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
-
-/// Why a child is no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// There is no such program.
-    Missing,
-    /// It ended, or could not be started or fed.
-    Gone,
-}
 
 /// A worker's children.
 #[derive(Debug)]
@@ -72,8 +63,7 @@ impl Children {
         match action {
             ChildAction::Start { child, arguments } => {
                 if self.children.len() >= CHILDREN_MAX {
-                    log::warn!("too many streams need ffmpeg for their sound max={CHILDREN_MAX}");
-                    return Some((child, Ended::Gone));
+                    return Some((child, Ended::TooMany));
                 }
                 match Child::start(&self.program, &arguments) {
                     Ok(started) => {
@@ -294,5 +284,19 @@ mod tests {
             arguments: Vec::new(),
         };
         assert_eq!(missing.act(start), Some((child, Ended::Missing)));
+    }
+
+    #[test]
+    fn one_too_many_is_told_from_one_that_ended() {
+        let mut children = Children::new("/bin/cat".into());
+        let most = u64::try_from(CHILDREN_MAX).unwrap();
+        let mut start = |number| {
+            let (child, arguments) = (ChildId(number), Vec::new());
+            children.act(ChildAction::Start { child, arguments })
+        };
+        for number in 0..most {
+            assert_eq!(start(number), None);
+        }
+        assert_eq!(start(most), Some((ChildId(most), Ended::TooMany)));
     }
 }

@@ -17,7 +17,7 @@ use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tcp_conn::{ReadOutcome, TcpConn};
 use super::tls::TlsTerms;
 use super::udp_socket::{SendPlace, UdpSocket};
-use super::video_loop::VideoMail;
+use super::video_loop::{Torn, VideoMail};
 use super::watchdog::Heartbeat;
 use super::{clock, control_loop::ControlMail};
 use crate::engine::{Engine, EngineOutput};
@@ -124,8 +124,7 @@ pub struct CoreLoop {
     watches_writable: bool,
     /// Cores and control that were sent something in this turn.
     rung: Rung,
-    /// Publishers of which a frame did not reach the video transcoder: the next is a keyframe.
-    video_torn: BTreeSet<PublisherId>,
+    video_torn: Torn,
 }
 
 #[derive(Debug, Default)]
@@ -155,7 +154,7 @@ impl CoreLoop {
             blocked: None,
             watches_writable: false,
             rung: Rung::default(),
-            video_torn: BTreeSet::new(),
+            video_torn: Torn::default(),
         })
     }
 
@@ -506,22 +505,17 @@ impl CoreLoop {
                 publisher, frame, ..
             } => {
                 let publisher = *publisher;
-                let torn = self.video_torn.contains(&publisher) && !frame.key;
+                let torn = self.video_torn.refuses(publisher, frame);
                 let mail = VideoMail::Message(message);
                 let lost = torn || self.io.video.put_if_roomy(mail).is_err();
-                // What follows a lost frame refers to it.
-                if lost {
-                    self.video_torn.insert(publisher);
-                } else {
-                    self.video_torn.remove(&publisher);
-                }
+                self.video_torn.note(publisher, lost);
                 lost
             }
             VideoMsg::Open { publisher, .. }
             | VideoMsg::Configure { publisher, .. }
             | VideoMsg::Finish { publisher }
             | VideoMsg::Close { publisher } => {
-                self.video_torn.remove(publisher);
+                self.video_torn.mend(*publisher);
                 self.io.video.put(VideoMail::Message(message)).is_err()
             }
             VideoMsg::Keyframe { .. } => {

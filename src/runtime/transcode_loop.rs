@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::audio_child::{Children, Ended};
+use super::audio_child::Children;
 use super::clock;
 use super::core_loop::CoreMail;
 use super::mailbox::{Mailbox, Postbox};
 use crate::ids::CoreId;
 use crate::messages::{TranscodeMsg, TranscodeReply};
 use crate::metrics::TranscodeCounters;
-use crate::transcode::{AudioSettings, Transcoder};
+use crate::transcode::{AudioSettings, Ended, Transcoder};
 
 /// How often children's pipes are looked at.
 const CHILDREN_EVERY: Duration = Duration::from_millis(5);
@@ -83,8 +83,7 @@ impl TranscodeLoop {
     fn act(&self, transcoder: &mut Transcoder, children: &mut Children) {
         while let Some(action) = transcoder.poll_child() {
             if let Some((child, ended)) = children.act(action) {
-                let missing = ended == Ended::Missing;
-                transcoder.child_ended(child, missing, &mut |core, reply| self.reply(core, reply));
+                transcoder.child_ended(child, ended, &mut |core, reply| self.reply(core, reply));
             }
         }
     }
@@ -95,7 +94,9 @@ impl TranscodeLoop {
             transcoder.child_output(child, bytes, &mut |core, reply| self.reply(core, reply));
         });
         for child in ended {
-            transcoder.child_ended(child, false, &mut |core, reply| self.reply(core, reply));
+            transcoder.child_ended(child, Ended::Gone, &mut |core, reply| {
+                self.reply(core, reply)
+            });
         }
     }
 

@@ -15,6 +15,7 @@ use super::core_loop::{CoreMail, DOORBELL};
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use crate::ids::{CoreId, PublisherId, RoomName};
 use crate::limits::{MESSAGES_PER_TURN, VIDEO_READ_BYTES_PER_TURN};
+use crate::media::codec::CodedFrame;
 use crate::messages::{VideoMsg, VideoReply};
 use crate::metrics::VideoCounters;
 use crate::transcode::video::{ChildEnd, ChildId, VideoOutput, VideoSettings, VideoTranscoder};
@@ -40,6 +41,32 @@ pub enum VideoMail {
     Message(VideoMsg),
     /// End all children and the loop.
     Stop,
+}
+
+/// Publishers of which a frame did not reach the video transcoder: what follows refers to it, up to
+/// a frame that decoding may begin at.
+#[derive(Debug, Default)]
+pub(super) struct Torn(BTreeSet<PublisherId>);
+
+impl Torn {
+    /// Whether a frame is of no use, since one before it was lost.
+    pub(super) fn refuses(&self, publisher: PublisherId, frame: &CodedFrame) -> bool {
+        self.0.contains(&publisher) && !frame.key && !frame.recovery
+    }
+
+    /// The next frame was lost, or was not.
+    pub(super) fn note(&mut self, publisher: PublisherId, lost: bool) {
+        if lost {
+            self.0.insert(publisher);
+        } else {
+            self.0.remove(&publisher);
+        }
+    }
+
+    /// What comes begins anew.
+    pub(super) fn mend(&mut self, publisher: PublisherId) {
+        self.0.remove(&publisher);
+    }
 }
 
 /// What the loop is made of.
@@ -419,5 +446,42 @@ fn tokens(child: ChildId) -> PipeTokens {
 fn log_said(name: &RoomName, said: &str) {
     for line in said.lines() {
         log::warn!("ffmpeg: {line} room={name}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::media::time::MediaTime;
+
+    /// A bug was: a stream of which one frame was lost stood still for good if it has recovery points in
+    /// place of keyframes.
+    #[test]
+    fn after_a_lost_frame_a_stream_goes_on_where_decoding_may_begin() {
+        let frame = |key, recovery| CodedFrame {
+            pts: MediaTime::ZERO,
+            dts: MediaTime::ZERO,
+            key,
+            recovery,
+            disposable: false,
+            data: vec![1].into(),
+            #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+            received: Instant::now(),
+        };
+        let (torn, other) = (PublisherId(1), PublisherId(2));
+        let mut streams = Torn::default();
+        assert!(!streams.refuses(torn, &frame(false, false)));
+        streams.note(torn, true);
+        assert!(streams.refuses(torn, &frame(false, false)));
+        assert!(!streams.refuses(other, &frame(false, false)));
+        assert!(!streams.refuses(torn, &frame(true, false)));
+        assert!(!streams.refuses(torn, &frame(false, true)));
+        streams.note(torn, false);
+        assert!(!streams.refuses(torn, &frame(false, false)));
+        streams.note(torn, true);
+        streams.mend(torn);
+        assert!(!streams.refuses(torn, &frame(false, false)));
     }
 }

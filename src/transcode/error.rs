@@ -2,8 +2,9 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
-use crate::limits::AAC_CONFIG_BYTES_MAX;
+use crate::limits::{AAC_CONFIG_BYTES_MAX, AUDIO_RETRY_AFTER_REFUSAL};
 
 /// Why sound cannot be transcoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum TranscodeError {
     },
     /// The operator's: the codec needs ffmpeg, which is not there.
     NeedsFfmpeg,
+    /// The operator's: the codec needs ffmpeg, which decodes as many streams as it may already.
+    TooManyChildren,
     /// The environment's or the publisher's: ffmpeg ends again and again, or gives nothing.
     ChildFails,
     /// The publisher's: it changes its audio format all the time.
@@ -72,6 +75,11 @@ impl fmt::Display for TranscodeError {
                 "the publisher's audio codec is decoded by ffmpeg, which is missing: install \
                  ffmpeg on the server, or set video.ffmpeg to its path, or choose AAC in the encoder",
             ),
+            Self::TooManyChildren => f.write_str(
+                "the publisher's audio codec is decoded by ffmpeg, which decodes the sound of as \
+                 many streams as it may already: choose AAC in the encoder, or raise \
+                 transcode.workers",
+            ),
             Self::ChildFails => f.write_str(
                 "the server's ffmpeg cannot decode the publisher's audio: choose AAC in the encoder",
             ),
@@ -79,6 +87,22 @@ impl fmt::Display for TranscodeError {
                 "the publisher changes its audio format again and again: choose one format in \
                  the encoder",
             ),
+        }
+    }
+}
+
+impl TranscodeError {
+    /// When it may be over, though nothing about the stream changes.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Start { .. } | Self::NeedsFfmpeg | Self::TooManyChildren => {
+                Some(AUDIO_RETRY_AFTER_REFUSAL)
+            }
+            Self::Setting { .. }
+            | Self::ConfigLength { .. }
+            | Self::Config { .. }
+            | Self::ChildFails
+            | Self::TooManyChanges => None,
         }
     }
 }

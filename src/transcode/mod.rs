@@ -25,7 +25,7 @@ mod worker;
 
 pub use audio::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeStats};
 pub use error::TranscodeError;
-pub use external::{ChildAction, ChildId};
+pub use external::{ChildAction, ChildId, Ended};
 pub use worker::Transcoder;
 
 #[cfg(test)]

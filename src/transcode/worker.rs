@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::external::{ChildAction, ChildId, External, Fed, Piece};
+use super::external::{ChildAction, ChildId, Ended, External, Fed, Piece};
 use super::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeError, TranscodeStats};
 use crate::ids::{CoreId, PublisherId};
 use crate::limits::{
-    AUDIO_FAILURES_BEFORE_VERDICT, AUDIO_FORMAT_CHANGES_MAX, RTMP_CONNECTIONS_MAX,
-    TRANSCODE_STREAMS_MAX,
+    AUDIO_FAILURES_BEFORE_VERDICT, AUDIO_FORMAT_CHANGES_MAX, AUDIO_RETRY_AFTER_REFUSAL,
+    RTMP_CONNECTIONS_MAX, TRANSCODE_STREAMS_MAX,
 };
 use crate::media::codec::AudioConfig;
 use crate::media::time::MediaTime;
@@ -64,10 +64,10 @@ impl Stream {
     }
 }
 
-/// How a stream's work ended.
+/// How a stream's work ended: why not well, and when it may be tried again.
 enum Outcome {
     Done,
-    Failed(String),
+    Failed(String, Option<Duration>),
 }
 
 impl Transcoder {
@@ -151,11 +151,11 @@ impl Transcoder {
         self.finish_when_idle(publisher, sink);
     }
 
-    /// A child ended by itself, or could not be started: its program is `missing`, or not.
+    /// A child ended by itself, or could not be started.
     pub fn child_ended(
         &mut self,
         child: ChildId,
-        missing: bool,
+        ended: Ended,
         sink: &mut dyn FnMut(CoreId, TranscodeReply),
     ) {
         let Some(publisher) = self.children.remove(&child) else {
@@ -165,9 +165,10 @@ impl Transcoder {
             if let Some(external) = &mut stream.external {
                 external.ended();
             }
-            match missing {
-                true => Err(TranscodeError::NeedsFfmpeg),
-                false => Ok(()),
+            match ended {
+                Ended::Missing => Err(TranscodeError::NeedsFfmpeg),
+                Ended::TooMany => Err(TranscodeError::TooManyChildren),
+                Ended::Gone => Ok(()),
             }
         });
         self.finish_when_idle(publisher, sink);
@@ -250,14 +251,15 @@ impl Transcoder {
         let known = self.streams.contains_key(&publisher);
         if !known && self.streams.len() >= TRANSCODE_STREAMS_MAX {
             let text = format!(
-                "the server transcodes {TRANSCODE_STREAMS_MAX} streams on one worker already: \
-                 give it more workers"
+                "the server transcodes the sound of {TRANSCODE_STREAMS_MAX} streams on one worker \
+                 already, as many as it may: raise transcode.workers"
             );
             let config = config.clone();
             let reply = TranscodeReply::Unplayable {
                 publisher,
                 config,
                 text,
+                retry_after: Some(AUDIO_RETRY_AFTER_REFUSAL),
             };
             sink(core, reply);
             return;
@@ -350,6 +352,7 @@ impl Transcoder {
                     publisher,
                     config,
                     text,
+                    retry_after: None,
                 };
                 sink(core, reply);
             }
@@ -405,7 +408,7 @@ impl Transcoder {
         // After a panic the stream's codecs are dropped, so nobody sees them half changed.
         let outcome = match catch_unwind(AssertUnwindSafe(|| work(stream, sink))) {
             Ok(Ok(())) => Outcome::Done,
-            Ok(Err(error)) => Outcome::Failed(error.to_string()),
+            Ok(Err(error)) => Outcome::Failed(error.to_string(), error.retry_after()),
             Err(_) => {
                 self.faults += 1;
                 log::error!("transcoding panicked: the stream is silent publisher={publisher}");
@@ -413,13 +416,14 @@ impl Transcoder {
                     "the server failed at this audio, which is a bug of the server: please \
                      report it"
                         .to_owned(),
+                    None,
                 )
             }
         };
         self.concealed += stream.concealed().saturating_sub(before);
         match outcome {
             Outcome::Done => {}
-            Outcome::Failed(text) => {
+            Outcome::Failed(text, retry_after) => {
                 stream.transcoder = None;
                 if let Some(external) = &mut stream.external {
                     external.stop();
@@ -428,6 +432,7 @@ impl Transcoder {
                     publisher,
                     config: stream.config.clone(),
                     text,
+                    retry_after,
                 };
                 sink(stream.core, reply);
             }

@@ -19,6 +19,10 @@ const PPS: u8 = 8;
 /// First byte of a video tag's body: key or inter frame, AVC (FLV annex E.4.3.1).
 const KEY_TAG: u8 = 0x17;
 const DELTA_TAG: u8 = 0x27;
+/// The same as VP9, and what follows then (Enhanced RTMP v2).
+const VP9_KEY_TAG: u8 = 0x91;
+const VP9_DELTA_TAG: u8 = 0xa1;
+const VP9: &[u8] = b"vp09";
 /// Bytes of a video tag's body before the access unit, and of each length in it.
 const VIDEO_HEADER_BYTES: usize = 5;
 const LENGTH_BYTES: usize = 4;
@@ -102,6 +106,26 @@ impl Clip {
         })
     }
 
+    /// Without B-frames, the second half as VP9, of which the server parses next to nothing and keeps
+    /// nothing, and so on. The encoder of the simulation finds the pictures in it all the same.
+    pub fn changing_codec() -> &'static Self {
+        static CLIP: OnceLock<Clip> = OnceLock::new();
+        CLIP.get_or_init(|| {
+            let first = Self::baseline();
+            let mut tags = first.tags.clone();
+            let is_later_key = |tag: &Tag| {
+                let is_key = tag.kind == TagKind::Video && tag.payload[0] == KEY_TAG;
+                is_key && tag.timestamp_ms >= first.round_ms / 3
+            };
+            let begin = tags.iter().position(is_later_key).unwrap();
+            let is_video = |tag: &&mut Tag| tag.kind == TagKind::Video;
+            for tag in tags[begin..].iter_mut().filter(is_video) {
+                tag.payload = as_vp9(&tag.payload);
+            }
+            Self::of("changing", first.heads.clone(), tags, false, begin)
+        })
+    }
+
     fn read(name: &str, in_order: bool) -> Self {
         let is_head = |tag: &Tag| tag.payload.get(1) == Some(&0);
         let is_media = |tag: &Tag| matches!(tag.kind, TagKind::Audio | TagKind::Video);
@@ -127,7 +151,7 @@ impl Clip {
         let videos = tags.iter().filter(|tag| tag.kind == TagKind::Video);
         // The last one says the end of the sequence and has no picture.
         let shown: Vec<(u32, u64)> = videos
-            .filter(|tag| tag.payload.get(1) == Some(&1))
+            .filter(|tag| is_picture(&tag.payload))
             .map(|tag| {
                 let shown_ms = tag.timestamp_ms + composition_time_ms(&tag.payload);
                 (shown_ms, fingerprint(access_unit(&tag.payload)))
@@ -187,6 +211,33 @@ fn fingerprint<'a>(units: impl Iterator<Item = &'a [u8]>) -> u64 {
     hasher.finish()
 }
 
+/// Whether a video tag's body has a picture.
+fn is_picture(body: &Bytes) -> bool {
+    body.get(1) == Some(&1) || is_vp9(body)
+}
+
+/// Whether a video tag's body is one of [`as_vp9`].
+fn is_vp9(body: &Bytes) -> bool {
+    body.get(1..VIDEO_HEADER_BYTES) == Some(VP9)
+}
+
+/// A picture's tag as if it were VP9 (Enhanced RTMP v2: `PacketTypeCodedFrames`); its header happens to
+/// be as long.
+fn as_vp9(body: &Bytes) -> Bytes {
+    if !is_picture(body) {
+        return body.clone();
+    }
+    let first = if body[0] == KEY_TAG {
+        VP9_KEY_TAG
+    } else {
+        VP9_DELTA_TAG
+    };
+    let mut made = vec![first];
+    made.extend(VP9);
+    made.extend(&body[VIDEO_HEADER_BYTES..]);
+    made.into()
+}
+
 /// A keyframe's tag as that of an ordinary picture.
 fn without_idr(body: &Bytes) -> Bytes {
     let mut made = vec![DELTA_TAG];
@@ -207,6 +258,9 @@ fn without_idr(body: &Bytes) -> Bytes {
 
 /// What a video tag's body says of how long after its time it is shown (FLV annex E.4.3.1).
 fn composition_time_ms(body: &Bytes) -> u32 {
+    if is_vp9(body) {
+        return 0;
+    }
     u32::from_be_bytes([0, body[2], body[3], body[4]])
 }
 

@@ -85,6 +85,30 @@ fn source_that_turns_unsafe_in_mid_stream_and_back_keeps_its_viewers() {
 }
 
 #[test]
+fn source_that_changes_its_codec_in_mid_stream_and_back_keeps_its_viewers() {
+    for cores in [1, 2] {
+        let mut world = world(207, cores, Clip::changing_codec());
+        let first = world.join(0, Way::Whep, Quality::GOOD);
+        world.run_for(Duration::from_millis(500));
+        world.publish(0);
+        let second = world.join(0, Way::Whep, Quality::GOOD);
+        for viewer in [first, second] {
+            plays(&mut world, viewer, "a start");
+        }
+        let before = world.tally();
+        world.run_for(Duration::from_secs(24));
+        let after = world.tally();
+        let pictures = after.pictures - before.pictures;
+        // Of 60 pictures a turn a few are lost at each change: those that only the encoder saw.
+        assert!(pictures > 2 * 24 * 30 * 8 / 10, "{pictures} pictures");
+        assert_eq!(after.holes, 0, "{after:?}");
+        assert!((11..=14).contains(&world.encoder.opened));
+        assert_eq!(world.viewers[first].stage, Stage::Playing);
+        world.end();
+    }
+}
+
+#[test]
 fn viewer_moved_to_the_source_and_back_has_unbroken_numbers_and_timestamps() {
     // The source is published without B-frames, and made anew all the same.
     let mut world = world(202, 2, Clip::baseline());

@@ -1,6 +1,7 @@
 //! One engine with a publisher, viewers that wait, and a video transcoder that the test plays.
 
 mod ending;
+mod sound;
 mod told;
 
 use std::time::Duration;
@@ -231,6 +232,7 @@ impl Rig {
             publisher: PUBLISHER,
             config: config.clone(),
             text: "choose AAC".into(),
+            retry_after: None,
         };
         self.engine.handle_transcoded(reply, self.now);
     }
@@ -355,6 +357,30 @@ fn source_that_turns_unsafe_in_mid_stream_and_back() {
 }
 
 #[test]
+fn safe_source_that_goes_on_in_another_codec_and_back_keeps_its_viewers() {
+    let mut rig = rig(true);
+    let (avc, hevc) = (VideoCodec::Avc, VideoCodec::Hevc);
+    rig.publishes(avc, None);
+    rig.join(1);
+    rig.avc(3);
+    rig.publishes(hevc, Some(TranscodeReason::Codec(hevc)));
+    rig.said();
+    rig.coded(2);
+    assert_eq!(rig.said().words(), "off");
+    assert!(!rig.source_is_safe() && !rig.has_safe_entry(), "it is past");
+    rig.made(true);
+    rig.made(false);
+    let first = Rendition::Safe.first_number(EPOCH);
+    assert_eq!(rig.said().fed, [first, first + 1]);
+    assert!(rig.has_safe_entry());
+
+    rig.publishes(avc, None);
+    rig.avc(2);
+    assert!(rig.said().words().ends_with('x'));
+    assert!(rig.source_is_safe() && rig.has_safe_entry());
+}
+
+#[test]
 fn codec_without_a_source_to_show_is_transcoded_and_its_joiners_are_told_a_common_profile() {
     let mut rig = rig(false);
     rig.join(1);
@@ -427,41 +453,6 @@ fn verdict_says_what_really_becomes_of_the_video() {
     let hevc = VideoCodec::Hevc;
     rig.publishes(hevc, Some(TranscodeReason::Codec(hevc)));
     assert_eq!(rig.judged().unwrap().0, Severity::Problem);
-}
-
-/// Of each stream that the worker was told of, it is told the end: it keeps those it has.
-#[test]
-fn undecodable_audio_is_closed_at_its_worker_and_another_configuration_opens_it() {
-    let mut rig = rig(false);
-    let (bad, good) = (AudioConfig::Speex, AudioConfig::Mp3);
-    rig.join(1);
-    rig.sounds(&bad);
-    assert_eq!(rig.audio(), "o");
-    rig.cannot_decode(&bad);
-    assert_eq!(rig.audio(), "x");
-    rig.sounds(&good);
-    assert_eq!(rig.audio(), "o");
-    rig.cannot_decode(&bad);
-    assert_eq!(rig.audio(), "", "what was before does not count");
-    rig.engine.handle_publisher_closed(PUBLISHER, true, rig.now);
-    assert_eq!(rig.audio(), "e");
-    rig.wait(PUBLISH_TAIL_MAX);
-    assert_eq!(rig.audio(), "x");
-}
-
-#[test]
-fn audio_that_stays_undecodable_is_not_opened_for_ever() {
-    let mut rig = rig(false);
-    rig.join(1);
-    let mut said = String::new();
-    for rate in 0..40 {
-        let config = AudioConfig::Nellymoser { rate };
-        rig.sounds(&config);
-        said.push_str(&rig.audio());
-        rig.cannot_decode(&config);
-        said.push_str(&rig.audio());
-    }
-    assert_eq!(said, "ox".repeat(8));
 }
 
 #[test]

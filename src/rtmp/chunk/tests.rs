@@ -168,6 +168,7 @@ fn lengths_are_limited_by_kind_and_by_how_far_the_publisher_is() {
         read_all(&mut reader, &header).is_ok()
     };
     let video = RTMP_VIDEO_MESSAGE_BYTES_MAX;
+    let audio = RTMP_AUDIO_MESSAGE_BYTES_MAX;
     let small = RTMP_MESSAGE_BYTES_MAX;
     for (admission, type_id, most) in [
         (Admission::Small, VIDEO, small),
@@ -175,7 +176,9 @@ fn lengths_are_limited_by_kind_and_by_how_far_the_publisher_is() {
         (Admission::Skip, VIDEO, video),
         (Admission::Media, VIDEO, video),
         (Admission::Media, 22, video),
-        (Admission::Media, AUDIO, small),
+        (Admission::Small, AUDIO, small),
+        (Admission::Skip, AUDIO, audio),
+        (Admission::Media, AUDIO, audio),
         (Admission::Media, 20, small),
         (Admission::Media, 18, small),
     ] {

@@ -46,6 +46,17 @@ pub enum ChildAction {
     },
 }
 
+/// Why a child is no more, if it was not stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// There is no such program.
+    Missing,
+    /// It was not started: there are as many as there may be.
+    TooMany,
+    /// It ended, or could not be started or fed.
+    Gone,
+}
+
 /// PCM of one packet, as the child gives it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Piece {

@@ -50,6 +50,19 @@ fn replies(worker: &mut Transcoder, msg: TranscodeMsg) -> (usize, Vec<String>) {
     (packets, complaints)
 }
 
+/// It was said that sound cannot be played for a reason that passes, and what to do.
+fn assert_passes(told: &[TranscodeReply], advice: &str) {
+    let [
+        TranscodeReply::Unplayable {
+            text, retry_after, ..
+        },
+    ] = told
+    else {
+        panic!("{told:?}");
+    };
+    assert!(text.contains(advice) && retry_after.is_some(), "{told:?}");
+}
+
 fn worker() -> Transcoder {
     let mut worker = Transcoder::new(AudioSettings::default());
     assert_eq!(replies(&mut worker, open(PUBLISHER, &CONFIG)), (0, vec![]));
@@ -127,6 +140,7 @@ fn stream_is_not_mended_for_ever() {
     }
     let (_, complaints) = replies(&mut worker, configure(&CONFIG));
     assert_eq!(complaints, [TranscodeError::TooManyChanges.to_string()]);
+    assert_eq!(TranscodeError::TooManyChanges.retry_after(), None);
 }
 
 #[test]
@@ -167,8 +181,11 @@ fn streams_are_bounded() {
     for index in 0..TRANSCODE_STREAMS_MAX {
         replies(&mut worker, open(publisher(index), &[]));
     }
-    let (_, complaints) = replies(&mut worker, open(publisher(9_999), &CONFIG));
-    assert!(complaints[0].contains("more workers"), "{complaints:?}");
+    let mut told = Vec::new();
+    worker.handle(open(publisher(9_999), &CONFIG), &mut |_, reply| {
+        told.push(reply);
+    });
+    assert_passes(&told, "transcode.workers");
     assert_eq!(worker.streams(), TRANSCODE_STREAMS_MAX);
     assert_eq!(
         replies(&mut worker, open(publisher(5), &CONFIG)),
@@ -231,18 +248,20 @@ fn child_is_fed_and_read_and_ended_with_its_stream() {
 }
 
 #[test]
-fn missing_ffmpeg_is_told_with_what_to_do() {
-    let (mut worker, child) = ac3_worker();
-    let mut told = Vec::new();
-    worker.child_ended(child, true, &mut |_, reply| told.push(reply));
-    assert!(
-        matches!(&told[..], [TranscodeReply::Unplayable { text, .. }] if text.contains("install ffmpeg")),
-        "{told:?}"
-    );
-    // It is not started for each packet.
-    while worker.poll_child().is_some() {}
-    replies(&mut worker, ac3_unit());
-    assert_eq!(worker.poll_child(), None);
+fn ffmpeg_that_is_missing_or_too_busy_is_told_with_what_to_do() {
+    for (ended, advice) in [
+        (Ended::Missing, "install ffmpeg"),
+        (Ended::TooMany, "transcode.workers"),
+    ] {
+        let (mut worker, child) = ac3_worker();
+        let mut told = Vec::new();
+        worker.child_ended(child, ended, &mut |_, reply| told.push(reply));
+        assert_passes(&told, advice);
+        // It is not started for each packet.
+        while worker.poll_child().is_some() {}
+        replies(&mut worker, ac3_unit());
+        assert_eq!(worker.poll_child(), None);
+    }
 }
 
 #[test]
