@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::directory::{Offer, Signalling, Socket, WhepAnswer, network_of};
+use super::chat::Chatter;
+use super::directory::{Offer, Signalling, Socket, WhepAnswer};
+use super::networks::network_of;
 use super::publishing::ID_CHARACTERS;
 use super::{Control, ControlOutput};
 use crate::config::WhenOffline;
@@ -171,6 +173,7 @@ impl Control {
                 deadline: sdp_deadline(now),
             },
             candidates: 0,
+            chatter: Chatter::default(),
         });
         self.add_viewer(peer, room, by, ViewerBegin::SendOffer);
     }

@@ -5,9 +5,11 @@
 //! Keys and queries of publishers are never logged: they may be secrets.
 
 mod candidates;
+mod chat;
 mod directory;
 mod http;
 mod joining;
+mod networks;
 mod placement;
 mod publishing;
 mod sockets;
@@ -22,7 +24,7 @@ pub use placement::Placement;
 pub use status::RoomStatus;
 
 use directory::Directory;
-pub(crate) use directory::network_of;
+pub(crate) use networks::network_of;
 use publishing::Waiting;
 
 use crate::config::WhenOffline;
@@ -34,7 +36,7 @@ use crate::limits::{
 use crate::media::time::Timebase;
 use crate::messages::{ControlMsg, CoreMsg, PublishEnd};
 use crate::metrics::ControlCounters;
-use crate::signalling::{HttpResponse, ServerMessage};
+use crate::signalling::{HttpResponse, SharedMessage};
 use crate::webhook::WebhookEvent;
 
 /// What [`Control`] must know of the server.
@@ -98,8 +100,8 @@ pub enum ControlOutput {
     WebSocket {
         /// Which.
         conn: ConnId,
-        /// The message.
-        message: ServerMessage,
+        /// The message, which others may get as well.
+        message: SharedMessage,
     },
     /// Close a WebSocket; control has forgotten it already.
     CloseWebSocket {
@@ -287,6 +289,12 @@ impl Control {
         let deadlines = [next, start_event, waiting, stop];
         let first = deadlines.into_iter().flatten().min();
         ControlOutput::Timeout(first.map_or(idle, |at| at.min(idle)))
+    }
+
+    /// How many outputs wait to be pulled.
+    #[must_use]
+    pub fn outputs_waiting(&self) -> usize {
+        self.outputs.len()
     }
 
     /// What control counts.

@@ -14,9 +14,10 @@ use crate::limits::{
 };
 use crate::media::frame::StreamInfo;
 use crate::messages::{PublishRejection, ViewerBegin, ViewerEnd};
-use crate::signalling::{ClientMessage, HttpRequest, Method, WebSocketUpgrade};
+use crate::signalling::{ClientMessage, HttpRequest, Method, ServerMessage, WebSocketUpgrade};
 use crate::webhook::EventKind;
 
+mod chat;
 mod drain;
 mod http;
 mod publishing;
@@ -337,7 +338,7 @@ fn status(outputs: &[ControlOutput], conn: ConnId) -> Option<u16> {
 /// What was said on a WebSocket.
 fn said(outputs: &[ControlOutput], conn: ConnId) -> Vec<&ServerMessage> {
     let said = outputs.iter().filter_map(|output| match output {
-        ControlOutput::WebSocket { conn: c, message } if *c == conn => Some(message),
+        ControlOutput::WebSocket { conn: c, message } if *c == conn => Some(message.message()),
         _ => None,
     });
     said.collect()

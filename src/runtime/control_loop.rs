@@ -22,8 +22,8 @@ use super::{clock, process};
 use crate::control::{Control, ControlOutput};
 use crate::ids::{ConnId, CoreId};
 use crate::limits::{
-    DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX, MESSAGES_PER_TURN,
-    METRICS_CONNECTIONS_MAX,
+    CONTROL_OUTPUTS_MAX, DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX,
+    MESSAGES_PER_TURN, METRICS_CONNECTIONS_MAX,
 };
 use crate::messages::ControlMsg;
 use crate::metrics::{
@@ -212,6 +212,10 @@ impl ControlLoop {
             }
             for id in std::mem::take(&mut self.active) {
                 self.turn_connection(id, now);
+                // What one said to many is passed on before the next one speaks.
+                if self.has_much_to_do() && self.drain(now).is_none() {
+                    return;
+                }
             }
             let Some(next) = self.drain(now) else { return };
             if self.stop_by.is_some_and(|by| now >= by) {
@@ -403,6 +407,9 @@ impl ControlLoop {
         }
         self.io.doorbell.silence();
         for _ in 0..MESSAGES_PER_TURN {
+            if self.has_much_to_do() {
+                break;
+            }
             match self.io.mailbox.take() {
                 Some(ControlMail::Message(message)) => {
                     self.io.control.handle_message(message, now);
@@ -412,6 +419,10 @@ impl ControlLoop {
             }
         }
         self.mail_waits = !self.io.mailbox.is_empty();
+    }
+
+    fn has_much_to_do(&self) -> bool {
+        self.io.control.outputs_waiting() >= CONTROL_OUTPUTS_MAX
     }
 
     /// Reads and writes one connection, and gives what it says to [`Control`].

@@ -355,6 +355,7 @@ impl World {
                 }
                 ControlOutput::Upgrade { .. } => {}
                 ControlOutput::WebSocket { conn, message } => {
+                    let message = message.message().clone();
                     self.post_viewer(conn, ViewerInput::WebSocket(message));
                 }
                 ControlOutput::CloseWebSocket { conn, .. } => {
