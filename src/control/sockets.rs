@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::directory::{Offer, Signalling, Socket};
+use super::joining::text_of;
 use super::{Control, ControlOutput};
 use crate::ids::{ConnId, RoomId, ViewerId};
 use crate::limits::{LOCAL_CANDIDATES_MAX, VIEWER_CANDIDATES_MAX};
-use crate::messages::{CoreMsg, ViewerEnd};
+use crate::messages::{CoreMsg, SdpFault, ViewerEnd};
 use crate::signalling::websocket::close_code;
 use crate::signalling::{ClientMessage, ServerMessage, SharedMessage};
 
@@ -79,7 +80,7 @@ impl Control {
     }
 
     /// Our offer for a WebSocket viewer came from its core, or what was wrong.
-    pub(super) fn socket_sdp(&mut self, id: ViewerId, sdp: Result<String, String>) {
+    pub(super) fn socket_sdp(&mut self, id: ViewerId, sdp: Result<String, SdpFault>) {
         let Some((conn, offer)) = self.socket(id).map(|s| (s.conn, s.offer)) else {
             return;
         };
@@ -89,10 +90,10 @@ impl Control {
         };
         let sdp = match sdp {
             Ok(sdp) => sdp,
-            Err(text) => {
-                self.complain(conn, text);
+            Err(fault) => {
+                self.complain(conn, text_of(&fault).into());
                 if is_first {
-                    self.counters.refused_sdp.inc();
+                    self.count_fault(&fault);
                     self.close_socket(conn, ViewerEnd::Failed);
                     self.remove_viewer(id);
                 } else {

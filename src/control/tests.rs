@@ -13,7 +13,7 @@ use crate::limits::{
     SPILL_VIEWERS, VIEWER_CANDIDATES_MAX, VIEWER_SDP_DEADLINE, VIEWERS_PENDING_PER_ADDRESS_MAX,
 };
 use crate::media::frame::StreamInfo;
-use crate::messages::{PublishRejection, ViewerBegin, ViewerEnd};
+use crate::messages::{PublishRejection, SdpFault, ViewerBegin, ViewerEnd};
 use crate::signalling::{ClientMessage, HttpRequest, Method, ServerMessage, WebSocketUpgrade};
 use crate::webhook::EventKind;
 

@@ -254,6 +254,8 @@ counters! {
         refused_origin: SESSIONS_REFUSED "reason=\"origin\"",
         refused_stopping: SESSIONS_REFUSED "reason=\"stopping\"",
         refused_sdp: SESSIONS_REFUSED "reason=\"sdp\"",
+        refused_setup: SESSIONS_REFUSED "reason=\"setup\"",
+        refused_bug: SESSIONS_REFUSED "reason=\"bug\"",
         refused_timeout: SESSIONS_REFUSED "reason=\"timeout\"",
         publishes: PUBLISHES "",
         publishes_ended: PUBLISHES_ENDED "",
