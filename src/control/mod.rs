@@ -16,6 +16,7 @@ mod sockets;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -120,6 +121,34 @@ pub enum ControlOutput {
     Drained,
 }
 
+/// Why an RTMP connection is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    /// The server stops.
+    Stopping,
+    /// There are [`RTMP_CONNECTIONS_MAX`].
+    Full,
+    /// There are [`RTMP_CONNECTIONS_PER_ADDRESS_MAX`] from its address.
+    AddressFull,
+}
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => f.write_str("the server is stopping"),
+            Self::Full => write!(
+                f,
+                "the server has {RTMP_CONNECTIONS_MAX} RTMP connections and takes no more"
+            ),
+            Self::AddressFull => write!(
+                f,
+                "its address has {RTMP_CONNECTIONS_PER_ADDRESS_MAX} RTMP connections, and one may \
+                 have no more (a relay or proxy in front shares its address)"
+            ),
+        }
+    }
+}
+
 /// Whether the server takes newcomers.
 #[derive(Debug)]
 enum Stage {
@@ -172,18 +201,27 @@ impl Control {
         }
     }
 
-    /// Chooses the core of a new RTMP connection and names it. `None`: there are too many, or
-    /// the server stops; close the connection.
-    pub fn place_publisher(&mut self, peer: SocketAddr) -> Option<(CoreId, PublisherId)> {
+    /// Chooses the core of a new RTMP connection and names it.
+    ///
+    /// # Errors
+    /// Why it is not taken; close the connection.
+    pub fn place_publisher(&mut self, peer: SocketAddr) -> Result<(CoreId, PublisherId), NoPlace> {
         let network = network_of(peer.ip());
-        let full = self.directory.publisher_count() >= RTMP_CONNECTIONS_MAX
-            || self.directory.publishers_of(network) >= RTMP_CONNECTIONS_PER_ADDRESS_MAX;
-        if full || !self.is_serving() {
-            return None;
+        if !self.is_serving() {
+            self.counters.publish_stopping.inc();
+            return Err(NoPlace::Stopping);
+        }
+        if self.directory.publisher_count() >= RTMP_CONNECTIONS_MAX {
+            self.counters.publish_connections.inc();
+            return Err(NoPlace::Full);
+        }
+        if self.directory.publishers_of(network) >= RTMP_CONNECTIONS_PER_ADDRESS_MAX {
+            self.counters.publish_address.inc();
+            return Err(NoPlace::AddressFull);
         }
         let placed = self.directory.add_publisher(network);
         self.directory.check_invariants();
-        Some(placed)
+        Ok(placed)
     }
 
     /// Takes back [`Control::place_publisher`]: the connection did not reach its core.

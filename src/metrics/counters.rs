@@ -263,6 +263,8 @@ counters! {
         publish_bad_name: PUBLISHES_REFUSED "reason=\"bad_name\"",
         publish_stopping: PUBLISHES_REFUSED "reason=\"stopping\"",
         publish_full: PUBLISHES_REFUSED "reason=\"full\"",
+        publish_connections: PUBLISHES_REFUSED "reason=\"connections\"",
+        publish_address: PUBLISHES_REFUSED "reason=\"address\"",
         unexpected_messages: UNEXPECTED_MESSAGES "",
         mailbox_drops: MAILBOX_DROPS "",
     }

@@ -20,6 +20,7 @@ use super::tls_files::TlsKeeper;
 use super::watchdog::{Heartbeat, Watchdog};
 use super::{clock, process};
 use crate::control::{Control, ControlOutput};
+use crate::engine::Complaints;
 use crate::ids::{ConnId, CoreId};
 use crate::limits::{
     CONTROL_OUTPUTS_MAX, DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX,
@@ -146,6 +147,8 @@ pub struct ControlLoop {
     accept_again: Option<Instant>,
     stop_by: Option<Instant>,
     signals_seen: u32,
+    /// Publishers that are not taken, for the log.
+    refusals: Complaints,
     buffer: Vec<u8>,
 }
 
@@ -182,6 +185,7 @@ impl ControlLoop {
             accept_again: None,
             stop_by: None,
             signals_seen: 0,
+            refusals: Complaints::default(),
             buffer: vec![0; READ_BYTES],
         })
     }
@@ -346,9 +350,14 @@ impl ControlLoop {
             _ => None,
         };
         if token == RTMP || token == RTMPS {
-            let Some((core, publisher)) = self.io.control.place_publisher(peer) else {
-                log::debug!("publisher refused: too many connections peer={peer}");
-                return;
+            let (core, publisher) = match self.io.control.place_publisher(peer) {
+                Ok(placed) => placed,
+                Err(why) => {
+                    if let Some(left_out) = self.refusals.admit(now) {
+                        log::warn!("publisher refused: {why} peer={peer}{left_out}");
+                    }
+                    return;
+                }
             };
             let mail = CoreMail::Accepted {
                 publisher,

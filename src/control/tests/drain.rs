@@ -65,7 +65,7 @@ fn newcomers_are_refused() {
     let mut rig = Rig::new(1);
     let (core, publisher) = rig.control.place_publisher(peer()).unwrap();
     drain(&mut rig);
-    assert!(rig.control.place_publisher(peer()).is_none());
+    assert!(rig.control.place_publisher(peer()).is_err());
     let outputs = rig.request_publish_on(core, publisher, "cam");
     assert_eq!(rejection(&outputs), Some(PublishRejection::Stopping));
     for request in [post("cam"), upgrade("cam", "ann")] {
