@@ -338,12 +338,15 @@ const _: () = assert!(DRAIN_GRACE.as_nanos() < DRAIN_DEADLINE.as_nanos());
 
 // -- webhooks (src/webhook) --
 
-/// Events that wait for the webhook, in events of about 1 KiB.
+/// Events that wait for the webhook, in events of about 1 KiB; beyond, the oldest is lost.
 pub const WEBHOOK_OUTBOX_EVENTS_MAX: usize = 1_000;
-/// Attempts to deliver one event.
-pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
+/// Time that an event is tried for, so that a receiver may be away over a weekend: who bills by
+/// events wants each of them.
+pub const WEBHOOK_KEPT_FOR: Duration = Duration::from_secs(3 * 86_400);
 /// Pause after the first failed attempt; it doubles after each.
 pub const WEBHOOK_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest such pause: how late events are at most after the receiver is back.
+pub const WEBHOOK_RETRY_MAX: Duration = Duration::from_secs(60);
 
 // -- video transcoding (src/transcode/video) --
 
