@@ -306,6 +306,15 @@ impl Control {
         self.settle();
     }
 
+    /// Stops at once: what is left ends now, as far as [`Control::drain`] has not ended it.
+    pub fn stop_now(&mut self, now: Instant) {
+        match self.stage {
+            Stage::Serving | Stage::Draining { .. } => self.finish(now),
+            Stage::Done | Stage::Over => {}
+        }
+        self.settle();
+    }
+
     /// Pulls the next output. Call until [`ControlOutput::Timeout`] or
     /// [`ControlOutput::Drained`].
     pub fn poll_output(&mut self, now: Instant) -> ControlOutput {

@@ -224,6 +224,9 @@ impl ControlLoop {
             let Some(next) = self.drain(now) else { return };
             if self.stop_by.is_some_and(|by| now >= by) {
                 log::warn!("some sessions did not close in time");
+                // Their ends are told nevertheless.
+                self.io.control.stop_now(now);
+                self.drain(now);
                 return;
             }
             deadline = self.next_deadline(next, now);

@@ -121,3 +121,21 @@ fn a_core_that_drains_unasked_changes_nothing() {
     assert!(rig.tell(ControlMsg::Drained { core: CoreId(0) }).is_empty());
     rig.publish("cam");
 }
+
+#[test]
+fn what_nobody_waits_for_any_longer_ends_with_its_end_event() {
+    let mut rig = Rig::new(2);
+    rig.publish("cam");
+    let started = rig.wait(START_EVENT_WAIT);
+    drain(&mut rig);
+    rig.control.stop_now(rig.now);
+    let outputs = rig.outputs();
+    let [ended] = events(&outputs)[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(ended.kind.as_str(), "stream.ended");
+    assert_eq!(ended.session, events(&started)[0].session);
+    assert!(is_drained(&outputs));
+    rig.control.stop_now(rig.now);
+    assert!(rig.outputs().is_empty(), "said twice");
+}
