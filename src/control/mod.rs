@@ -17,7 +17,7 @@ mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 pub use candidates::CandidatePolicy;
@@ -342,6 +342,17 @@ impl Control {
     #[must_use]
     pub fn outputs_waiting(&self) -> usize {
         self.outputs.len()
+    }
+
+    /// Whether there is no address to offer to viewers elsewhere.
+    #[must_use]
+    pub fn lacks_addresses(&self) -> bool {
+        self.config.candidates.is_empty()
+    }
+
+    /// Takes the addresses of the interfaces, in place of those it had.
+    pub fn set_interfaces(&mut self, interfaces: Vec<IpAddr>) {
+        self.config.candidates.interfaces = interfaces;
     }
 
     /// What control counts.

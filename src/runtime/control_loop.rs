@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use signal_hook_mio::v1_0::Signals;
 use super::core_loop::CoreMail;
 use super::crowd::Crowd;
 use super::http_conn::{HttpConn, READ_BYTES};
+use super::interfaces::reachable_addresses;
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tls_files::TlsKeeper;
 use super::watchdog::{Heartbeat, Watchdog};
@@ -46,6 +47,9 @@ const EVENTS_PER_TURN: usize = 512;
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long not to accept after the process ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Between two looks for an address while the machine has none.
+const ADDRESSES_AGAIN: Duration = Duration::from_secs(1);
 
 /// What comes to control's mailbox.
 #[derive(Debug)]
@@ -119,6 +123,8 @@ pub struct ControlLoopConfig {
     pub counters: AllCounters,
     /// Its sign of life.
     pub heartbeat: Heartbeat,
+    /// What the UDP socket of the viewers is bound to.
+    pub webrtc: IpAddr,
     /// The service manager.
     pub watchdog: Watchdog,
     /// The certificate, if there is one.
@@ -145,6 +151,7 @@ pub struct ControlLoop {
     /// Listeners that may hold more connections.
     accepting: BTreeSet<Token>,
     accept_again: Option<Instant>,
+    addresses_again: Option<Instant>,
     stop_by: Option<Instant>,
     signals_seen: u32,
     /// Publishers that are not taken, for the log.
@@ -183,6 +190,7 @@ impl ControlLoop {
             signals,
             accepting: BTreeSet::from([RTMP, RTMPS, HTTP, METRICS]),
             accept_again: None,
+            addresses_again: None,
             stop_by: None,
             signals_seen: 0,
             refusals: Complaints::default(),
@@ -214,6 +222,7 @@ impl ControlLoop {
             if let Some(tls) = &mut self.io.tls {
                 tls.look(now);
             }
+            self.look_for_addresses(now);
             for id in std::mem::take(&mut self.active) {
                 self.turn_connection(id, now);
                 // What one said to many is passed on before the next one speaks.
@@ -230,6 +239,21 @@ impl ControlLoop {
                 return;
             }
             deadline = self.next_deadline(next, now);
+        }
+    }
+
+    /// A server that started before the network asks for its addresses again, when somebody may want
+    /// one.
+    fn look_for_addresses(&mut self, now: Instant) {
+        let is_early = self.addresses_again.is_some_and(|at| now < at);
+        if is_early || self.active.is_empty() || !self.io.control.lacks_addresses() {
+            return;
+        }
+        self.addresses_again = Some(now + ADDRESSES_AGAIN);
+        let addresses = reachable_addresses(self.io.webrtc);
+        if !addresses.is_empty() {
+            log::info!("there are addresses to offer to viewers now: {addresses:?}");
+            self.io.control.set_interfaces(addresses);
         }
     }
 

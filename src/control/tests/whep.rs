@@ -100,6 +100,25 @@ fn an_offer_the_core_cannot_use_is_400_and_leaves_nothing() {
 }
 
 #[test]
+fn addresses_that_come_after_the_start_are_offered() {
+    let mut rig = Rig::with(ControlConfig::default());
+    assert!(rig.control.lacks_addresses());
+    rig.control
+        .set_interfaces(vec!["10.0.0.5".parse().unwrap()]);
+    assert!(!rig.control.lacks_addresses());
+    let conn = rig.conn();
+    let outputs = rig.request(conn, post("cam"));
+    let ControlOutput::Core {
+        message: CoreMsg::AddViewer { candidates, .. },
+        ..
+    } = &outputs[0]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(*candidates, ["10.0.0.5:0".parse().unwrap()]);
+}
+
+#[test]
 fn a_fault_of_the_server_is_not_told_as_the_viewer_s() {
     for (fault, status, word) in [
         (SdpFault::Setup("no address".into()), 503, "no address"),
