@@ -210,9 +210,27 @@ pub const WEBSOCKET_CLOSE_WAIT: Duration = Duration::from_secs(3);
 pub const VIEWER_NAME_CHARACTERS_MAX: usize = 64;
 /// Characters of one line of chat.
 pub const CHAT_CHARACTERS_MAX: usize = 2_000;
+/// Lines of chat in a room at once: each goes to every WebSocket viewer of it.
+pub const CHAT_LINES_BURST: u32 = 20;
+/// Lines a second in a room for long: nobody reads faster.
+pub const CHAT_LINES_PER_SECOND: u32 = 10;
+/// Bytes of chat in a room at once, as JSON: eight of the longest lines, and a quarter of what may wait
+/// for a viewer.
+pub const CHAT_BYTES_BURST: u32 = 64 * 1_024;
+/// Bytes of chat a second in a room for long: a tenth of a stream's picture.
+pub const CHAT_BYTES_PER_SECOND: u32 = 32 * 1_024;
+/// Lines of chat of one viewer at once.
+pub const CHAT_SENDER_LINES_BURST: u32 = 5;
+/// Lines a second of one viewer for long: a tenth of the room's.
+pub const CHAT_SENDER_LINES_PER_SECOND: u32 = 1;
 
 const _: () = assert!(HTTP_TARGET_BYTES_MAX < HTTP_HEAD_BYTES_MAX);
 const _: () = assert!(WEBSOCKET_MESSAGE_BYTES_MAX < WEBSOCKET_OUTPUT_BYTES_MAX);
+// Each character in four bytes, the name as well.
+const _: () = assert!(
+    4 * (CHAT_CHARACTERS_MAX + VIEWER_NAME_CHARACTERS_MAX) + 1_024 < CHAT_BYTES_BURST as usize
+);
+const _: () = assert!(CHAT_BYTES_BURST as usize * 4 <= WEBSOCKET_OUTPUT_BYTES_MAX);
 
 // -- TLS (src/runtime/tls*.rs) --
 
@@ -311,6 +329,8 @@ pub const SPILL_VIEWERS: usize = 32;
 /// From an accepted publish to its start event, so that the event says what is published: the
 /// verdict on a stream is there a third of a second after its first frame.
 pub const START_EVENT_WAIT: Duration = Duration::from_secs(2);
+/// Outputs that may wait before they are done, and before more is read or taken that makes some.
+pub const CONTROL_OUTPUTS_MAX: usize = 1_024;
 /// Longest time between two looks at the clock when nothing is due.
 pub const CONTROL_IDLE: Duration = Duration::from_secs(60);
 /// Part of [`DRAIN_DEADLINE`] kept for what the cores say at the end of theirs.
@@ -328,12 +348,15 @@ const _: () = assert!(DRAIN_GRACE.as_nanos() < DRAIN_DEADLINE.as_nanos());
 
 // -- webhooks (src/webhook) --
 
-/// Events that wait for the webhook, in events of about 1 KiB.
+/// Events that wait for the webhook, in events of about 1 KiB; beyond, the oldest is lost.
 pub const WEBHOOK_OUTBOX_EVENTS_MAX: usize = 1_000;
-/// Attempts to deliver one event.
-pub const WEBHOOK_ATTEMPTS_MAX: u32 = 5;
+/// Time that an event is tried for, so that a receiver may be away over a weekend: who bills by
+/// events wants each of them.
+pub const WEBHOOK_KEPT_FOR: Duration = Duration::from_secs(3 * 86_400);
 /// Pause after the first failed attempt; it doubles after each.
 pub const WEBHOOK_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest such pause: how late events are at most after the receiver is back.
+pub const WEBHOOK_RETRY_MAX: Duration = Duration::from_secs(60);
 
 // -- video transcoding (src/transcode/video) --
 

@@ -154,6 +154,17 @@ pub enum PublishRejection {
     Full,
 }
 
+/// Why a core made no SDP for a viewer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SdpFault {
+    /// The viewer's own cannot be used: what is wrong with it.
+    Viewer(String),
+    /// The server can make no session now, which whoever runs it may mend: why.
+    Setup(String),
+    /// A bug of the server.
+    Bug,
+}
+
 /// Core to control.
 #[derive(Debug, Clone)]
 pub enum ControlMsg {
@@ -235,8 +246,8 @@ pub enum ControlMsg {
     ViewerSdp {
         /// Whose.
         viewer: ViewerId,
-        /// The SDP, or what is wrong with the viewer's.
-        sdp: Result<String, String>,
+        /// The SDP, or why there is none.
+        sdp: Result<String, SdpFault>,
     },
     /// A viewer's message could not be used; its session goes on.
     ViewerComplaint {

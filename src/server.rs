@@ -27,7 +27,7 @@ use crate::runtime::{
     AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
     CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TlsFiles,
     TlsKeeper, TranscodeLoop, UdpSocket, VideoMail, Watchdog, WebhookLoop, bind_udp_group,
-    choose_cpus, interface_addresses, mailbox, now,
+    choose_cpus, mailbox, now, reachable_addresses,
 };
 use crate::transcode::AudioSettings;
 use crate::webrtc::ViewerError;
@@ -240,6 +240,7 @@ fn prepare(config: &Config, handle_signals: bool) -> Result<Prepared, StartError
         watchdog: Watchdog::new(heartbeats, control_heartbeat, now()),
         tls,
         https: config.http.tls,
+        webrtc: facts.addresses.webrtc.ip(),
         handle_signals,
     })
     .map_err(environment("listen"))?;
@@ -481,16 +482,6 @@ fn webhooks(
 }
 
 fn control_config(config: &Config, addresses: &Addresses, cores: usize) -> ControlConfig {
-    let listens_on = addresses.webrtc.ip();
-    let interfaces = if listens_on.is_unspecified() {
-        interface_addresses()
-    } else {
-        vec![listens_on]
-    };
-    let interfaces = interfaces
-        .into_iter()
-        .filter(|ip| listens_on.is_ipv6() || ip.is_ipv4())
-        .collect();
     ControlConfig {
         cores: u16::try_from(cores).unwrap_or(u16::MAX),
         when_offline: config.whep.when_offline,
@@ -498,7 +489,7 @@ fn control_config(config: &Config, addresses: &Addresses, cores: usize) -> Contr
         ice_servers: config.webrtc.ice_servers.clone(),
         candidates: CandidatePolicy {
             public: config.webrtc.public_ips.clone(),
-            interfaces,
+            interfaces: reachable_addresses(addresses.webrtc.ip()),
             port: addresses.webrtc.port(),
         },
         rtmp_port: addresses.rtmp.port(),

@@ -16,6 +16,12 @@ pub struct CandidatePolicy {
 }
 
 impl CandidatePolicy {
+    /// Whether it knows no address at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.public.is_empty() && self.interfaces.is_empty()
+    }
+
     /// The addresses for a viewer that signals from `peer`, at most [`LOCAL_CANDIDATES_MAX`]. A
     /// viewer on this machine is offered loopback too.
     #[must_use]

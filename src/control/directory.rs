@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::chat::{Chatter, RoomChat};
+use super::networks::{count, decrease, increase};
 use super::placement::Placement;
 use crate::ids::{ConnId, CoreId, Epoch, PublisherId, RoomId, RoomName, ViewerId};
 use crate::limits::{ROOMS_MAX, RTMP_CONNECTIONS_MAX, VIEWERS_MAX};
@@ -24,6 +26,7 @@ pub(super) struct Room {
     pub(super) viewers: BTreeSet<ViewerId>,
     /// Viewers on each core that has some.
     pub(super) by_core: BTreeMap<CoreId, usize>,
+    pub(super) chat: RoomChat,
 }
 
 /// The publish of a room.
@@ -97,6 +100,7 @@ pub(super) struct Socket {
     pub(super) offer: Offer,
     /// Candidates it named.
     pub(super) candidates: usize,
+    pub(super) chatter: Chatter,
 }
 
 /// Where our offer to a WebSocket viewer is.
@@ -360,6 +364,7 @@ impl Directory {
             live: None,
             viewers: BTreeSet::new(),
             by_core: BTreeMap::new(),
+            chat: RoomChat::default(),
         };
         self.rooms.insert(id, room);
         self.names.insert(name.clone(), id);
@@ -564,37 +569,8 @@ impl Directory {
     }
 }
 
-/// What is counted as one address: an IPv4 address, or the /64 that one IPv6 host may have whole
-/// (RFC 6177 §2).
-pub(crate) fn network_of(address: IpAddr) -> IpAddr {
-    /// The upper 64 bits of an address.
-    const NETWORK: u128 = !0 << 64;
-    match address.to_canonical() {
-        IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6((ip.to_bits() & NETWORK).into()),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    }
-}
-
 fn next(counter: &mut u64) -> u64 {
     let value = *counter;
     *counter = counter.saturating_add(1);
     value
-}
-
-fn count(counts: &BTreeMap<IpAddr, usize>, network: IpAddr) -> usize {
-    counts.get(&network).copied().unwrap_or_default()
-}
-
-fn increase(counts: &mut BTreeMap<IpAddr, usize>, network: IpAddr) {
-    let count = counts.entry(network).or_default();
-    *count = count.saturating_add(1);
-}
-
-fn decrease(counts: &mut BTreeMap<IpAddr, usize>, network: IpAddr) {
-    let left = count(counts, network).saturating_sub(1);
-    if left == 0 {
-        counts.remove(&network);
-    } else {
-        counts.insert(network, left);
-    }
 }

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::directory::{Offer, Signalling, Socket, WhepAnswer, network_of};
+use super::chat::Chatter;
+use super::directory::{Offer, Signalling, Socket, WhepAnswer};
+use super::networks::network_of;
 use super::publishing::ID_CHARACTERS;
 use super::{Control, ControlOutput};
 use crate::config::WhenOffline;
@@ -12,7 +14,7 @@ use crate::limits::{
     RETRY_AFTER_FULL, RETRY_AFTER_OFFLINE, VIEWER_SDP_DEADLINE, VIEWERS_MAX, VIEWERS_PENDING_MAX,
     VIEWERS_PENDING_PER_ADDRESS_MAX,
 };
-use crate::messages::{CoreMsg, ViewerBegin, ViewerEnd};
+use crate::messages::{CoreMsg, SdpFault, ViewerBegin, ViewerEnd};
 use crate::signalling::websocket::upgrade_required;
 use crate::signalling::{
     HttpRequest, HttpResponse, WhepRequest, WhepSession, accept_response, origin_allowed, whep,
@@ -171,6 +173,7 @@ impl Control {
                 deadline: sdp_deadline(now),
             },
             candidates: 0,
+            chatter: Chatter::default(),
         });
         self.add_viewer(peer, room, by, ViewerBegin::SendOffer);
     }
@@ -237,7 +240,7 @@ impl Control {
 
     // -- what cores say --
 
-    pub(super) fn viewer_sdp(&mut self, id: ViewerId, sdp: Result<String, String>) {
+    pub(super) fn viewer_sdp(&mut self, id: ViewerId, sdp: Result<String, SdpFault>) {
         // Not known: it left while its core was at work.
         let Some(viewer) = self.directory.viewer(id) else {
             return;
@@ -268,9 +271,15 @@ impl Control {
                     }
                 });
             }
-            Err(text) => {
-                self.counters.refused_sdp.inc();
-                self.respond(conn, whep::bad_offer(&text));
+            Err(fault) => {
+                self.count_fault(&fault);
+                let text = text_of(&fault);
+                let response = match &fault {
+                    SdpFault::Viewer(_) => whep::bad_offer(text),
+                    SdpFault::Setup(_) => retry_after(whep::error(503, text), RETRY_AFTER_FULL),
+                    SdpFault::Bug => whep::error(500, text),
+                };
+                self.respond(conn, response);
                 self.remove_viewer(id);
             }
         }
@@ -385,6 +394,15 @@ impl Control {
 
     // -- small things --
 
+    pub(super) fn count_fault(&self, fault: &SdpFault) {
+        let counter = match fault {
+            SdpFault::Viewer(_) => &self.counters.refused_sdp,
+            SdpFault::Setup(_) => &self.counters.refused_setup,
+            SdpFault::Bug => &self.counters.refused_bug,
+        };
+        counter.inc();
+    }
+
     pub(super) fn count_end(&self, reason: ViewerEnd) {
         let counter = match reason {
             ViewerEnd::Left => &self.counters.viewers_left,
@@ -419,6 +437,14 @@ impl Control {
             Signalling::WebSocket(_) => None,
         };
         self.directory.change_viewer(id, step).flatten()
+    }
+}
+
+/// What a viewer without a session is told.
+pub(super) fn text_of(fault: &SdpFault) -> &str {
+    match fault {
+        SdpFault::Viewer(text) | SdpFault::Setup(text) => text,
+        SdpFault::Bug => "the session could not be made: this is a bug of the server",
     }
 }
 

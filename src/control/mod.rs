@@ -5,16 +5,19 @@
 //! Keys and queries of publishers are never logged: they may be secrets.
 
 mod candidates;
+mod chat;
 mod directory;
 mod http;
 mod joining;
+mod networks;
 mod placement;
 mod publishing;
 mod sockets;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 pub use candidates::CandidatePolicy;
@@ -22,7 +25,7 @@ pub use placement::Placement;
 pub use status::RoomStatus;
 
 use directory::Directory;
-pub(crate) use directory::network_of;
+pub(crate) use networks::network_of;
 use publishing::Waiting;
 
 use crate::config::WhenOffline;
@@ -34,7 +37,7 @@ use crate::limits::{
 use crate::media::time::Timebase;
 use crate::messages::{ControlMsg, CoreMsg, PublishEnd};
 use crate::metrics::ControlCounters;
-use crate::signalling::{HttpResponse, ServerMessage};
+use crate::signalling::{HttpResponse, SharedMessage};
 use crate::webhook::WebhookEvent;
 
 /// What [`Control`] must know of the server.
@@ -98,8 +101,8 @@ pub enum ControlOutput {
     WebSocket {
         /// Which.
         conn: ConnId,
-        /// The message.
-        message: ServerMessage,
+        /// The message, which others may get as well.
+        message: SharedMessage,
     },
     /// Close a WebSocket; control has forgotten it already.
     CloseWebSocket {
@@ -116,6 +119,34 @@ pub enum ControlOutput {
     Timeout(Instant),
     /// The server has stopped: everything was said. Said once.
     Drained,
+}
+
+/// Why an RTMP connection is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    /// The server stops.
+    Stopping,
+    /// There are [`RTMP_CONNECTIONS_MAX`].
+    Full,
+    /// There are [`RTMP_CONNECTIONS_PER_ADDRESS_MAX`] from its address.
+    AddressFull,
+}
+
+impl fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => f.write_str("the server is stopping"),
+            Self::Full => write!(
+                f,
+                "the server has {RTMP_CONNECTIONS_MAX} RTMP connections and takes no more"
+            ),
+            Self::AddressFull => write!(
+                f,
+                "its address has {RTMP_CONNECTIONS_PER_ADDRESS_MAX} RTMP connections, and one may \
+                 have no more (a relay or proxy in front shares its address)"
+            ),
+        }
+    }
 }
 
 /// Whether the server takes newcomers.
@@ -170,18 +201,27 @@ impl Control {
         }
     }
 
-    /// Chooses the core of a new RTMP connection and names it. `None`: there are too many, or
-    /// the server stops; close the connection.
-    pub fn place_publisher(&mut self, peer: SocketAddr) -> Option<(CoreId, PublisherId)> {
+    /// Chooses the core of a new RTMP connection and names it.
+    ///
+    /// # Errors
+    /// Why it is not taken; close the connection.
+    pub fn place_publisher(&mut self, peer: SocketAddr) -> Result<(CoreId, PublisherId), NoPlace> {
         let network = network_of(peer.ip());
-        let full = self.directory.publisher_count() >= RTMP_CONNECTIONS_MAX
-            || self.directory.publishers_of(network) >= RTMP_CONNECTIONS_PER_ADDRESS_MAX;
-        if full || !self.is_serving() {
-            return None;
+        if !self.is_serving() {
+            self.counters.publish_stopping.inc();
+            return Err(NoPlace::Stopping);
+        }
+        if self.directory.publisher_count() >= RTMP_CONNECTIONS_MAX {
+            self.counters.publish_connections.inc();
+            return Err(NoPlace::Full);
+        }
+        if self.directory.publishers_of(network) >= RTMP_CONNECTIONS_PER_ADDRESS_MAX {
+            self.counters.publish_address.inc();
+            return Err(NoPlace::AddressFull);
         }
         let placed = self.directory.add_publisher(network);
         self.directory.check_invariants();
-        Some(placed)
+        Ok(placed)
     }
 
     /// Takes back [`Control::place_publisher`]: the connection did not reach its core.
@@ -267,6 +307,15 @@ impl Control {
         self.settle();
     }
 
+    /// Stops at once: what is left ends now, as far as [`Control::drain`] has not ended it.
+    pub fn stop_now(&mut self, now: Instant) {
+        match self.stage {
+            Stage::Serving | Stage::Draining { .. } => self.finish(now),
+            Stage::Done | Stage::Over => {}
+        }
+        self.settle();
+    }
+
     /// Pulls the next output. Call until [`ControlOutput::Timeout`] or
     /// [`ControlOutput::Drained`].
     pub fn poll_output(&mut self, now: Instant) -> ControlOutput {
@@ -288,6 +337,23 @@ impl Control {
         let deadlines = [next, start_event, waiting, stop];
         let first = deadlines.into_iter().flatten().min();
         ControlOutput::Timeout(first.map_or(idle, |at| at.min(idle)))
+    }
+
+    /// How many outputs wait to be pulled.
+    #[must_use]
+    pub fn outputs_waiting(&self) -> usize {
+        self.outputs.len()
+    }
+
+    /// Whether there is no address to offer to viewers elsewhere.
+    #[must_use]
+    pub fn lacks_addresses(&self) -> bool {
+        self.config.candidates.is_empty()
+    }
+
+    /// Takes the addresses of the interfaces, in place of those it had.
+    pub fn set_interfaces(&mut self, interfaces: Vec<IpAddr>) {
+        self.config.candidates.interfaces = interfaces;
     }
 
     /// What control counts.

@@ -13,7 +13,7 @@ use crate::limits::{PUBLISHER_QUESTION_DEADLINE, PUBLISHER_SILENT_AFTER, START_E
 use crate::media::frame::StreamInfo;
 use crate::media::verdict::{Severity, Verdict};
 use crate::messages::{CoreMsg, PublishEnd, PublishRejection};
-use crate::signalling::ServerMessage;
+use crate::signalling::{ServerMessage, SharedMessage};
 use crate::webhook::{EventKind, WebhookEvent};
 
 /// Characters of unguessable ids: 132 bits.
@@ -225,7 +225,7 @@ impl Control {
         }
         live.trouble.clone_from(&trouble);
         if let Some(text) = trouble {
-            self.broadcast(id, &ServerMessage::Error { text });
+            self.broadcast(id, &SharedMessage::new(ServerMessage::Error { text }));
         }
     }
 
@@ -361,7 +361,8 @@ impl Control {
             return;
         };
         let room = room.name.clone();
-        self.broadcast(id, &ServerMessage::IsPublishing { live, room });
+        let message = ServerMessage::IsPublishing { live, room };
+        self.broadcast(id, &SharedMessage::new(message));
     }
 
     fn notify(

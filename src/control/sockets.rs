@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use super::directory::{Offer, Signalling, Socket};
+use super::joining::text_of;
 use super::{Control, ControlOutput};
 use crate::ids::{ConnId, RoomId, ViewerId};
 use crate::limits::{LOCAL_CANDIDATES_MAX, VIEWER_CANDIDATES_MAX};
-use crate::messages::{CoreMsg, ViewerEnd};
+use crate::messages::{CoreMsg, SdpFault, ViewerEnd};
 use crate::signalling::websocket::close_code;
-use crate::signalling::{ClientMessage, ServerMessage};
-use crate::webhook::timestamp::rfc3339;
+use crate::signalling::{ClientMessage, ServerMessage, SharedMessage};
 
 impl Control {
     /// Takes a message of a WebSocket. One of a connection that has no viewer (any more) is
@@ -79,24 +79,8 @@ impl Control {
         self.tell_viewer(id, |viewer| CoreMsg::AddCandidate { viewer, candidate });
     }
 
-    fn chat(&mut self, id: ViewerId, text: String, now: Instant) {
-        let Some(client_name) = self.socket(id).map(|socket| socket.name.clone()) else {
-            return;
-        };
-        let Some(room) = self.directory.viewer(id).map(|viewer| viewer.room) else {
-            return;
-        };
-        let timestamp_rfc3339 = rfc3339(self.timebase.wall(now));
-        let message = ServerMessage::GetChat {
-            text,
-            client_name,
-            timestamp_rfc3339,
-        };
-        self.broadcast(room, &message);
-    }
-
     /// Our offer for a WebSocket viewer came from its core, or what was wrong.
-    pub(super) fn socket_sdp(&mut self, id: ViewerId, sdp: Result<String, String>) {
+    pub(super) fn socket_sdp(&mut self, id: ViewerId, sdp: Result<String, SdpFault>) {
         let Some((conn, offer)) = self.socket(id).map(|s| (s.conn, s.offer)) else {
             return;
         };
@@ -106,10 +90,10 @@ impl Control {
         };
         let sdp = match sdp {
             Ok(sdp) => sdp,
-            Err(text) => {
-                self.complain(conn, text);
+            Err(fault) => {
+                self.complain(conn, text_of(&fault).into());
                 if is_first {
-                    self.counters.refused_sdp.inc();
+                    self.count_fault(&fault);
                     self.close_socket(conn, ViewerEnd::Failed);
                     self.remove_viewer(id);
                 } else {
@@ -154,7 +138,7 @@ impl Control {
     }
 
     /// Says something to every WebSocket viewer of a room that was welcomed.
-    pub(super) fn broadcast(&mut self, room: RoomId, message: &ServerMessage) {
+    pub(super) fn broadcast(&mut self, room: RoomId, message: &SharedMessage) {
         let Some(room) = self.directory.room(room) else {
             return;
         };
@@ -168,7 +152,9 @@ impl Control {
         };
         let conns: Vec<ConnId> = room.viewers.iter().filter_map(conn_of).collect();
         for conn in conns {
-            self.say(conn, message.clone());
+            let message = message.clone();
+            self.outputs
+                .push_back(ControlOutput::WebSocket { conn, message });
         }
     }
 
@@ -177,6 +163,7 @@ impl Control {
     }
 
     fn say(&mut self, conn: ConnId, message: ServerMessage) {
+        let message = SharedMessage::new(message);
         self.outputs
             .push_back(ControlOutput::WebSocket { conn, message });
     }
@@ -218,14 +205,14 @@ impl Control {
             .push_back(ControlOutput::CloseWebSocket { conn, code, reason });
     }
 
-    fn socket(&self, id: ViewerId) -> Option<&Socket> {
+    pub(super) fn socket(&self, id: ViewerId) -> Option<&Socket> {
         match &self.directory.viewer(id)?.by {
             Signalling::WebSocket(socket) => Some(socket),
             Signalling::Whep { .. } => None,
         }
     }
 
-    fn change_socket(&mut self, id: ViewerId, change: impl FnOnce(&mut Socket)) {
+    pub(super) fn change_socket(&mut self, id: ViewerId, change: impl FnOnce(&mut Socket)) {
         self.directory
             .change_viewer(id, |viewer| match &mut viewer.by {
                 Signalling::WebSocket(socket) => change(socket),

@@ -13,10 +13,11 @@ use crate::limits::{
     SPILL_VIEWERS, VIEWER_CANDIDATES_MAX, VIEWER_SDP_DEADLINE, VIEWERS_PENDING_PER_ADDRESS_MAX,
 };
 use crate::media::frame::StreamInfo;
-use crate::messages::{PublishRejection, ViewerBegin, ViewerEnd};
-use crate::signalling::{ClientMessage, HttpRequest, Method, WebSocketUpgrade};
+use crate::messages::{PublishRejection, SdpFault, ViewerBegin, ViewerEnd};
+use crate::signalling::{ClientMessage, HttpRequest, Method, ServerMessage, WebSocketUpgrade};
 use crate::webhook::EventKind;
 
+mod chat;
 mod drain;
 mod http;
 mod publishing;
@@ -337,7 +338,7 @@ fn status(outputs: &[ControlOutput], conn: ConnId) -> Option<u16> {
 /// What was said on a WebSocket.
 fn said(outputs: &[ControlOutput], conn: ConnId) -> Vec<&ServerMessage> {
     let said = outputs.iter().filter_map(|output| match output {
-        ControlOutput::WebSocket { conn: c, message } if *c == conn => Some(message),
+        ControlOutput::WebSocket { conn: c, message } if *c == conn => Some(message.message()),
         _ => None,
     });
     said.collect()

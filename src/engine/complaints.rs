@@ -4,13 +4,13 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Lines of one kind in a second, on each core; the rest is counted.
+/// Lines of one kind in a second, on each thread; the rest is counted.
 const LINES_PER_SECOND: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Lines of one kind.
 #[derive(Debug, Default)]
-pub(super) struct Complaints {
+pub(crate) struct Complaints {
     /// When the second began that is counted.
     since: Option<Instant>,
     written: u32,
@@ -20,7 +20,7 @@ pub(super) struct Complaints {
 /// How many lines were left out since the last; to be written behind the next, prints as nothing
 /// if there were none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LeftOut(u64);
+pub(crate) struct LeftOut(u64);
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,7 +33,7 @@ impl fmt::Display for LeftOut {
 
 impl Complaints {
     /// Whether a line may be written at `now`, and what belongs behind it.
-    pub(super) fn admit(&mut self, now: Instant) -> Option<LeftOut> {
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<LeftOut> {
         let age = |since| now.saturating_duration_since(since);
         if self.since.is_none_or(|since| age(since) >= SECOND) {
             self.since = Some(now);

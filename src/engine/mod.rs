@@ -43,7 +43,7 @@ pub use crate::webrtc::Certificate;
 pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};
 use crate::webrtc::{ViewerError, ViewerFactory};
-use complaints::Complaints;
+pub(crate) use complaints::Complaints;
 use deadlines::Deadlines;
 use ending::Tail;
 use publishers::Publisher;

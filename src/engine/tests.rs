@@ -1,11 +1,17 @@
-//! What the engine's tests begin with.
+//! What the engine's tests begin with, and whose fault it is when no session comes about.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for one kind of output among all"
+)]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Certificate, Engine, EngineConfig};
-use crate::ids::{CoreId, IdSource};
+use super::{Certificate, Engine, EngineConfig, EngineOutput};
+use crate::ids::{CoreId, IdSource, RoomId, RoomName, ViewerId};
 use crate::media::time::Timebase;
+use crate::messages::{ControlMsg, CoreMsg, SdpFault, ViewerBegin};
 
 /// The first of two cores, and the instant at which its timeline begins.
 pub(super) fn engine() -> (Engine, Instant) {
@@ -25,4 +31,35 @@ pub(super) fn engine_of(core: CoreId, now: Instant) -> Engine {
         counters: Arc::default(),
     });
     engine.unwrap()
+}
+
+/// What became of a viewer that joins so.
+fn join(begin: ViewerBegin, candidates: Vec<SocketAddr>) -> Result<String, SdpFault> {
+    let (mut engine, now) = engine();
+    let add = CoreMsg::AddViewer {
+        viewer: ViewerId(1),
+        room: RoomId(1),
+        name: RoomName::parse("room").unwrap(),
+        begin,
+        candidates,
+        profile_level_id: None,
+    };
+    engine.handle_message(add, now);
+    loop {
+        match engine.poll_output(now) {
+            EngineOutput::Control(ControlMsg::ViewerSdp { sdp, .. }) => return sdp,
+            EngineOutput::Timeout(_) => panic!("nothing was said"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_session_without_an_address_is_the_server_s_fault_and_an_offer_of_nonsense_is_not() {
+    let address = vec!["192.0.2.1:8189".parse().unwrap()];
+    assert!(join(ViewerBegin::SendOffer, address.clone()).is_ok());
+    let without = join(ViewerBegin::SendOffer, Vec::new());
+    assert!(matches!(without, Err(SdpFault::Setup(_))), "{without:?}");
+    let nonsense = join(ViewerBegin::Offer("v=1".into()), address);
+    assert!(matches!(nonsense, Err(SdpFault::Viewer(_))), "{nonsense:?}");
 }

@@ -10,7 +10,7 @@ use super::{Engine, Slot, Timer};
 use crate::ids::{CoreId, RoomId, RoomName, ViewerId};
 use crate::limits::{OVERLOAD_WARNING_INTERVAL, OVERLOADED_AFTER, PICTURE_LATE_AFTER};
 use crate::media::frame::{FrameSet, Rendition, TrackKind};
-use crate::messages::{ControlMsg, ViewerBegin, ViewerEnd};
+use crate::messages::{ControlMsg, SdpFault, ViewerBegin, ViewerEnd};
 use crate::metrics::CoreCounters;
 use crate::room::{Cursor, Haste};
 use crate::webrtc::{Sent, Viewer, ViewerError, ViewerEvent, ViewerOutput, ViewerStats};
@@ -108,16 +108,15 @@ impl Engine {
                 }
                 self.control(ControlMsg::ViewerSdp {
                     viewer: id,
-                    sdp: Err(error.to_string()),
+                    sdp: Err(fault_of(&error)),
                 });
                 return;
             }
             None => {
                 self.counters.panics.inc();
-                let text = "the offer could not be handled: this is a bug of the server".into();
                 self.control(ControlMsg::ViewerSdp {
                     viewer: id,
-                    sdp: Err(text),
+                    sdp: Err(SdpFault::Bug),
                 });
                 return;
             }
@@ -509,6 +508,20 @@ impl Engine {
         }
         self.free_room_if_unused(state.room);
         self.control(ControlMsg::ViewerLeft { viewer: id, reason });
+    }
+}
+
+/// Whose fault it is that there is no session.
+fn fault_of(error: &ViewerError) -> SdpFault {
+    let text = error.to_string();
+    match error {
+        ViewerError::Setup(_) => SdpFault::Setup(text),
+        ViewerError::SdpTooLarge(_)
+        | ViewerError::Sdp(_)
+        | ViewerError::NoCodec
+        | ViewerError::AnswerUnexpected
+        | ViewerError::Candidate
+        | ViewerError::CandidatesTooMany => SdpFault::Viewer(text),
     }
 }
 

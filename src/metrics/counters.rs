@@ -254,6 +254,8 @@ counters! {
         refused_origin: SESSIONS_REFUSED "reason=\"origin\"",
         refused_stopping: SESSIONS_REFUSED "reason=\"stopping\"",
         refused_sdp: SESSIONS_REFUSED "reason=\"sdp\"",
+        refused_setup: SESSIONS_REFUSED "reason=\"setup\"",
+        refused_bug: SESSIONS_REFUSED "reason=\"bug\"",
         refused_timeout: SESSIONS_REFUSED "reason=\"timeout\"",
         publishes: PUBLISHES "",
         publishes_ended: PUBLISHES_ENDED "",
@@ -261,6 +263,8 @@ counters! {
         publish_bad_name: PUBLISHES_REFUSED "reason=\"bad_name\"",
         publish_stopping: PUBLISHES_REFUSED "reason=\"stopping\"",
         publish_full: PUBLISHES_REFUSED "reason=\"full\"",
+        publish_connections: PUBLISHES_REFUSED "reason=\"connections\"",
+        publish_address: PUBLISHES_REFUSED "reason=\"address\"",
         unexpected_messages: UNEXPECTED_MESSAGES "",
         mailbox_drops: MAILBOX_DROPS "",
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,17 @@ use signal_hook_mio::v1_0::Signals;
 use super::core_loop::CoreMail;
 use super::crowd::Crowd;
 use super::http_conn::{HttpConn, READ_BYTES};
+use super::interfaces::reachable_addresses;
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tls_files::TlsKeeper;
 use super::watchdog::{Heartbeat, Watchdog};
 use super::{clock, process};
 use crate::control::{Control, ControlOutput};
+use crate::engine::Complaints;
 use crate::ids::{ConnId, CoreId};
 use crate::limits::{
-    DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX, MESSAGES_PER_TURN,
-    METRICS_CONNECTIONS_MAX,
+    CONTROL_OUTPUTS_MAX, DRAIN_DEADLINE, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX,
+    MESSAGES_PER_TURN, METRICS_CONNECTIONS_MAX,
 };
 use crate::messages::ControlMsg;
 use crate::metrics::{
@@ -45,6 +47,9 @@ const EVENTS_PER_TURN: usize = 512;
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long not to accept after the process ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Between two looks for an address while the machine has none.
+const ADDRESSES_AGAIN: Duration = Duration::from_secs(1);
 
 /// What comes to control's mailbox.
 #[derive(Debug)]
@@ -118,6 +123,8 @@ pub struct ControlLoopConfig {
     pub counters: AllCounters,
     /// Its sign of life.
     pub heartbeat: Heartbeat,
+    /// What the UDP socket of the viewers is bound to.
+    pub webrtc: IpAddr,
     /// The service manager.
     pub watchdog: Watchdog,
     /// The certificate, if there is one.
@@ -144,8 +151,11 @@ pub struct ControlLoop {
     /// Listeners that may hold more connections.
     accepting: BTreeSet<Token>,
     accept_again: Option<Instant>,
+    addresses_again: Option<Instant>,
     stop_by: Option<Instant>,
     signals_seen: u32,
+    /// Publishers that are not taken, for the log.
+    refusals: Complaints,
     buffer: Vec<u8>,
 }
 
@@ -180,8 +190,10 @@ impl ControlLoop {
             signals,
             accepting: BTreeSet::from([RTMP, RTMPS, HTTP, METRICS]),
             accept_again: None,
+            addresses_again: None,
             stop_by: None,
             signals_seen: 0,
+            refusals: Complaints::default(),
             buffer: vec![0; READ_BYTES],
         })
     }
@@ -210,15 +222,38 @@ impl ControlLoop {
             if let Some(tls) = &mut self.io.tls {
                 tls.look(now);
             }
+            self.look_for_addresses(now);
             for id in std::mem::take(&mut self.active) {
                 self.turn_connection(id, now);
+                // What one said to many is passed on before the next one speaks.
+                if self.has_much_to_do() && self.drain(now).is_none() {
+                    return;
+                }
             }
             let Some(next) = self.drain(now) else { return };
             if self.stop_by.is_some_and(|by| now >= by) {
                 log::warn!("some sessions did not close in time");
+                // Their ends are told nevertheless.
+                self.io.control.stop_now(now);
+                self.drain(now);
                 return;
             }
             deadline = self.next_deadline(next, now);
+        }
+    }
+
+    /// A server that started before the network asks for its addresses again, when somebody may want
+    /// one.
+    fn look_for_addresses(&mut self, now: Instant) {
+        let is_early = self.addresses_again.is_some_and(|at| now < at);
+        if is_early || self.active.is_empty() || !self.io.control.lacks_addresses() {
+            return;
+        }
+        self.addresses_again = Some(now + ADDRESSES_AGAIN);
+        let addresses = reachable_addresses(self.io.webrtc);
+        if !addresses.is_empty() {
+            log::info!("there are addresses to offer to viewers now: {addresses:?}");
+            self.io.control.set_interfaces(addresses);
         }
     }
 
@@ -342,9 +377,14 @@ impl ControlLoop {
             _ => None,
         };
         if token == RTMP || token == RTMPS {
-            let Some((core, publisher)) = self.io.control.place_publisher(peer) else {
-                log::debug!("publisher refused: too many connections peer={peer}");
-                return;
+            let (core, publisher) = match self.io.control.place_publisher(peer) {
+                Ok(placed) => placed,
+                Err(why) => {
+                    if let Some(left_out) = self.refusals.admit(now) {
+                        log::warn!("publisher refused: {why} peer={peer}{left_out}");
+                    }
+                    return;
+                }
             };
             let mail = CoreMail::Accepted {
                 publisher,
@@ -403,6 +443,9 @@ impl ControlLoop {
         }
         self.io.doorbell.silence();
         for _ in 0..MESSAGES_PER_TURN {
+            if self.has_much_to_do() {
+                break;
+            }
             match self.io.mailbox.take() {
                 Some(ControlMail::Message(message)) => {
                     self.io.control.handle_message(message, now);
@@ -412,6 +455,10 @@ impl ControlLoop {
             }
         }
         self.mail_waits = !self.io.mailbox.is_empty();
+    }
+
+    fn has_much_to_do(&self) -> bool {
+        self.io.control.outputs_waiting() >= CONTROL_OUTPUTS_MAX
     }
 
     /// Reads and writes one connection, and gives what it says to [`Control`].

@@ -13,7 +13,7 @@ use crate::limits::TLS_HANDSHAKE_DEADLINE;
 use crate::metrics::prometheus::CONTENT_TYPE;
 use crate::signalling::{
     ClientMessage, HttpOutput, HttpRequest, HttpResponse, HttpSession, ServerMessage,
-    WebSocketSession, WsOutput,
+    SharedMessage, WebSocketSession, WsOutput,
 };
 
 /// One read, in bytes: the size of the buffer that [`HttpConn::turn`] is given.
@@ -261,9 +261,9 @@ impl HttpConn {
         self.respond(response, now);
     }
 
-    pub(super) fn send(&mut self, message: &ServerMessage, now: Instant) {
+    pub(super) fn send(&mut self, message: &SharedMessage, now: Instant) {
         if let Speaks::WebSocket(session) = &mut self.speaks {
-            session.send(message, now);
+            session.send_shared(message, now);
         }
     }
 

@@ -2,6 +2,18 @@
 
 use std::net::IpAddr;
 
+/// What a UDP socket that is bound to `listens_on` can be reached by: that address, or those of all
+/// interfaces.
+#[must_use]
+pub fn reachable_addresses(listens_on: IpAddr) -> Vec<IpAddr> {
+    let mut addresses = match listens_on.is_unspecified() {
+        true => interface_addresses(),
+        false => vec![listens_on],
+    };
+    addresses.retain(|ip| listens_on.is_ipv6() || ip.is_ipv4());
+    addresses
+}
+
 /// Addresses of the interfaces that are up, loopback and link-local left out.
 #[must_use]
 pub fn interface_addresses() -> Vec<IpAddr> {
@@ -16,4 +28,17 @@ pub fn interface_addresses() -> Vec<IpAddr> {
     addresses.sort();
     addresses.dedup();
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_of_one_address_or_family_is_reached_by_no_other() {
+        let one: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(reachable_addresses(one), [one]);
+        let all = reachable_addresses("0.0.0.0".parse().unwrap());
+        assert!(all.iter().all(IpAddr::is_ipv4), "{all:?}");
+    }
 }

@@ -31,7 +31,7 @@ pub use child::Containment;
 pub use clock::{Clock, now};
 pub use control_loop::{AllCounters, ControlLoop, ControlLoopConfig, ControlMail, Listeners};
 pub use core_loop::{CoreLoop, CoreLoopConfig, CoreMail, DOORBELL};
-pub use interfaces::interface_addresses;
+pub use interfaces::{interface_addresses, reachable_addresses};
 pub use mailbox::{Doorbell, Mailbox, Postbox, mailbox};
 pub use tls::{TlsProtocol, TlsTerms};
 pub use tls_files::{TlsFiles, TlsFilesError, TlsKeeper};

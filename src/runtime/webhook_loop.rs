@@ -20,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// After the server stopped: time to deliver what is left.
 const FLUSH_TIME: Duration = Duration::from_secs(3);
+/// Between two lines on the log that say the same of a receiver.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The webhook thread.
 #[derive(Debug)]
@@ -30,6 +32,10 @@ pub struct WebhookLoop {
     timebase: Timebase,
     agent: Agent,
     counters: Arc<WebhookCounters>,
+    /// Attempts that failed, for the log.
+    failures: Seldom,
+    /// Events that found no room, for the log.
+    losses: Seldom,
 }
 
 impl WebhookLoop {
@@ -48,7 +54,6 @@ impl WebhookLoop {
         let config = AgentConfig::builder()
             .tls_config(tls)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(DELIVERY_TIMEOUT))
             .max_redirects(0)
             .http_status_as_error(false)
             .user_agent(concat!("rtmpeer/", env!("CARGO_PKG_VERSION")))
@@ -59,11 +64,13 @@ impl WebhookLoop {
             timebase,
             agent: Agent::new_with_config(config),
             counters,
+            failures: Seldom::default(),
+            losses: Seldom::default(),
         }
     }
 
     /// Delivers until all senders are gone, then what is left for a short time.
-    pub fn run(self) {
+    pub fn run(mut self) {
         let mut outbox = Outbox::new();
         let mut stop_by: Option<Instant> = None;
         loop {
@@ -71,10 +78,16 @@ impl WebhookLoop {
             let now = clock::now();
             if ended && stop_by.is_none() {
                 stop_by = Some(now + FLUSH_TIME);
+                // The receiver may be back, and a pause may be longer than the time that is left.
+                outbox.hurry();
             }
             self.count(&outbox);
             match next_step(&outbox, stop_by, now) {
-                Step::Deliver(event) => self.attempt(&mut outbox, &event),
+                Step::Deliver(event) => {
+                    let left = stop_by.map(|by| by.saturating_duration_since(now));
+                    let timeout = left.map_or(DELIVERY_TIMEOUT, |left| left.min(DELIVERY_TIMEOUT));
+                    self.attempt(&mut outbox, &event, timeout);
+                }
                 // Nothing more comes in: only the retry is waited for.
                 Step::Pause(at) => std::thread::park_timeout(at.saturating_duration_since(now)),
                 Step::Wait(until) => {
@@ -83,7 +96,7 @@ impl WebhookLoop {
                         None => self.inbox.wait(),
                     };
                     if let Some(event) = event {
-                        outbox.push(event, clock::now());
+                        self.push(&mut outbox, event, clock::now());
                     }
                 }
                 Step::End => {
@@ -98,13 +111,24 @@ impl WebhookLoop {
     }
 
     /// Moves what has come into the outbox. `true`: nothing more will come.
-    fn take_mail(&self, outbox: &mut Outbox) -> bool {
+    fn take_mail(&mut self, outbox: &mut Outbox) -> bool {
         loop {
             let now = clock::now();
             match self.inbox.wait_until(now) {
-                Ok(event) => outbox.push(event, now),
+                Ok(event) => self.push(outbox, event, now),
                 Err(ended) => return ended,
             }
+        }
+    }
+
+    fn push(&mut self, outbox: &mut Outbox, event: WebhookEvent, now: Instant) {
+        let before = outbox.dropped();
+        outbox.push(event, now);
+        if outbox.dropped() > before
+            && let Some(left_out) = self.losses.admit(now)
+        {
+            let waiting = outbox.len();
+            log::error!("a webhook is lost: too many wait waiting={waiting}{left_out}");
         }
     }
 
@@ -113,9 +137,15 @@ impl WebhookLoop {
         self.counters.dropped.set(outbox.dropped());
     }
 
-    fn attempt(&self, outbox: &mut Outbox, event: &WebhookEvent) {
-        let outcome = self.deliver(event);
+    fn attempt(&mut self, outbox: &mut Outbox, event: &WebhookEvent, timeout: Duration) {
+        let (outcome, why) = self.deliver(event, timeout);
         let now = clock::now();
+        if let Some(why) = why
+            && let Some(left_out) = self.failures.admit(now)
+        {
+            let (id, waiting) = (&event.id, outbox.len());
+            log::warn!("a webhook {why} event={id} waiting={waiting}{left_out}");
+        }
         match outcome {
             Outcome::Delivered => {
                 self.counters.delivered.inc();
@@ -123,9 +153,11 @@ impl WebhookLoop {
             }
             Outcome::Failed => {
                 self.counters.failed.inc();
-                if outbox.failed(&event.id, now) == Verdict::GivenUp {
-                    log::error!("a webhook is given up event={}", event.id);
-                }
+                tell_if_lost(outbox.failed(&event.id, now), event);
+            }
+            Outcome::Away => {
+                self.counters.failed.inc();
+                tell_if_lost(outbox.away(&event.id, now), event);
             }
             Outcome::Refused => {
                 self.counters.failed.inc();
@@ -138,25 +170,54 @@ impl WebhookLoop {
         }
     }
 
-    fn deliver(&self, event: &WebhookEvent) -> Outcome {
-        let mut request = self.agent.post(self.url.expose());
+    /// What came of an attempt, and what is to be said of it if it failed.
+    fn deliver(&self, event: &WebhookEvent, timeout: Duration) -> (Outcome, Option<String>) {
+        let request = self.agent.post(self.url.expose());
+        let mut request = request.config().timeout_global(Some(timeout)).build();
         for (name, value) in event.headers(self.timebase.wall(clock::now())) {
             request = request.header(name, value);
         }
         match request.send(event.json()) {
             Ok(response) => {
                 let outcome = Outcome::of_status(response.status().as_u16());
-                if outcome != Outcome::Delivered {
-                    log::warn!("a webhook got {} event={}", response.status(), event.id);
-                }
-                outcome
+                let why = format!("got {}", response.status());
+                (outcome, (outcome != Outcome::Delivered).then_some(why))
             }
             Err(error) => {
-                let why = in_words(&error);
-                log::warn!("a webhook was not delivered: {why} event={}", event.id);
-                Outcome::Failed
+                let why = format!("was not delivered: {}", in_words(&error));
+                (Outcome::Away, Some(why))
             }
         }
+    }
+}
+
+/// Lines of one kind for the log: one in a while, with the count of those left out.
+#[derive(Debug, Default)]
+struct Seldom {
+    last: Option<Instant>,
+    left_out: u64,
+}
+
+impl Seldom {
+    /// What belongs behind the line, if one may be written at `now`.
+    fn admit(&mut self, now: Instant) -> Option<String> {
+        let age = |last| now.saturating_duration_since(last);
+        if self.last.is_some_and(|last| age(last) < LINE_INTERVAL) {
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
+        }
+        self.last = Some(now);
+        Some(match std::mem::take(&mut self.left_out) {
+            0 => String::new(),
+            lines => format!(" lines_left_out={lines}"),
+        })
+    }
+}
+
+fn tell_if_lost(verdict: Verdict, event: &WebhookEvent) {
+    match verdict {
+        Verdict::GivenUp => log::error!("a webhook is given up event={}", event.id),
+        Verdict::RetryAt(_) | Verdict::Unknown => {}
     }
 }
 
@@ -226,13 +287,22 @@ mod tests {
         assert_eq!(next_step(&outbox, None, now), Step::Wait(None));
         assert_eq!(next_step(&outbox, Some(now), now), Step::End);
         outbox.push(WebhookEvent::sample("a"), now);
-        outbox.failed("a", now);
+        outbox.away("a", now);
         let again = now + Duration::from_secs(1);
         assert_eq!(next_step(&outbox, None, now), Step::Wait(Some(again)));
         let by = now + FLUSH_TIME;
         assert_eq!(next_step(&outbox, Some(by), now), Step::Pause(again));
         let too_soon = now + Duration::from_millis(900);
         assert_eq!(next_step(&outbox, Some(too_soon), now), Step::End);
+    }
+
+    #[test]
+    fn a_receiver_that_is_away_for_long_fills_no_log() {
+        let (mut lines, start, mut told) = (Seldom::default(), clock::now(), Vec::new());
+        for seconds in 0..=120 {
+            told.extend(lines.admit(start + Duration::from_secs(seconds)));
+        }
+        assert_eq!(told, ["", " lines_left_out=59", " lines_left_out=59"]);
     }
 
     #[test]

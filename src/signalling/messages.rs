@@ -2,8 +2,11 @@
 //!
 //! The words are those of the Go server that existing clients were written for; `error` is ours.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tungstenite::Utf8Bytes;
 
 use super::candidate::{self, Candidate};
 use crate::ids::RoomName;
@@ -58,6 +61,13 @@ pub enum ServerMessage {
         /// What is wrong and what to do.
         text: String,
     },
+}
+
+/// A message for one or for many: its JSON text is made once, and all copies share it.
+#[derive(Debug, Clone)]
+pub struct SharedMessage {
+    message: Arc<ServerMessage>,
+    json: Utf8Bytes,
 }
 
 #[derive(Deserialize)]
@@ -199,6 +209,33 @@ impl ServerMessage {
             } => write("getChat", text, Some(client_name), Some(timestamp_rfc3339)),
             Self::Error { text } => write("error", text, None, None),
         }
+    }
+}
+
+impl SharedMessage {
+    /// Makes the text.
+    #[must_use]
+    pub fn new(message: ServerMessage) -> Self {
+        let json = message.to_json().into();
+        let message = Arc::new(message);
+        Self { message, json }
+    }
+
+    /// What is said.
+    #[must_use]
+    pub fn message(&self) -> &ServerMessage {
+        &self.message
+    }
+
+    /// The JSON text's length, in bytes.
+    #[must_use]
+    pub fn json_len(&self) -> usize {
+        self.json.len()
+    }
+
+    /// The JSON text: no copy of it.
+    pub(super) fn text(&self) -> Utf8Bytes {
+        self.json.clone()
     }
 }
 

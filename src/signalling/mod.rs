@@ -4,6 +4,7 @@
 //! Pure state machines: bytes and `now` in; bytes, requests and messages out. They decide nothing
 //! about rooms and viewers: control does.
 
+pub mod allowance;
 pub mod candidate;
 pub mod http;
 pub mod messages;
@@ -13,8 +14,9 @@ pub mod router;
 pub mod websocket;
 pub mod whep;
 
+pub use allowance::Allowance;
 pub use http::{HttpOutput, HttpSession};
-pub use messages::{ClientMessage, ServerMessage};
+pub use messages::{ClientMessage, ServerMessage, SharedMessage};
 pub use request::{HttpRequest, Method, WebSocketUpgrade};
 pub use response::HttpResponse;
 pub use router::{Route, route};

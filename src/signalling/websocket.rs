@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tungstenite::error::Error;
@@ -14,7 +14,8 @@ use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
-use super::messages::{ClientMessage, ServerMessage};
+use super::allowance::Allowance;
+use super::messages::{ClientMessage, ServerMessage, SharedMessage};
 use super::request::WebSocketUpgrade;
 use super::response::HttpResponse;
 use crate::limits::{
@@ -162,8 +163,8 @@ impl WebSocketSession {
             context: WebSocketContext::new(Role::Server, Some(config)),
             pipe: Pipe::default(),
             state: State::Open,
-            messages: Allowance::new(WEBSOCKET_MESSAGE_BURST, WEBSOCKET_MESSAGES_PER_SECOND, now),
-            bytes: Allowance::new(WEBSOCKET_BYTES_BURST, WEBSOCKET_BYTES_PER_SECOND, now),
+            messages: Allowance::new(WEBSOCKET_MESSAGE_BURST, WEBSOCKET_MESSAGES_PER_SECOND),
+            bytes: Allowance::new(WEBSOCKET_BYTES_BURST, WEBSOCKET_BYTES_PER_SECOND),
             heard: now,
             next_ping: now + WEBSOCKET_PING_INTERVAL,
             unsent_bytes: 0,
@@ -216,6 +217,11 @@ impl WebSocketSession {
     /// Sends a message. After a close it is dropped.
     pub fn send(&mut self, message: &ServerMessage, _now: Instant) {
         self.write(Message::text(message.to_json()));
+    }
+
+    /// The same with a message that others get as well: its text is not made anew.
+    pub fn send_shared(&mut self, message: &SharedMessage, _now: Instant) {
+        self.write(Message::Text(message.text()));
     }
 
     /// Closes politely: with a close frame, then waiting a little for the viewer's.
@@ -444,38 +450,6 @@ impl Write for Pipe {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// How much of something may still come: a burst at once, a rate for long.
-#[derive(Debug)]
-struct Allowance {
-    burst: u32,
-    per_second: u32,
-    /// The time from which on everything that came would have come at the allowed rate.
-    paid_until: Instant,
-}
-
-impl Allowance {
-    fn new(burst: u32, per_second: u32, now: Instant) -> Self {
-        Self {
-            burst,
-            per_second,
-            paid_until: now,
-        }
-    }
-
-    /// Takes `count` if that many may come at `now`.
-    fn take(&mut self, count: u32, now: Instant) -> bool {
-        let second = Duration::from_secs(1);
-        let cost = second.saturating_mul(count) / self.per_second.max(1);
-        let most = second.saturating_mul(self.burst) / self.per_second.max(1);
-        let paid_until = self.paid_until.max(now) + cost;
-        if paid_until.saturating_duration_since(now) > most {
-            return false;
-        }
-        self.paid_until = paid_until;
-        true
     }
 }
 

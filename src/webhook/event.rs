@@ -29,10 +29,15 @@ pub struct WebhookEvent {
 impl WebhookEvent {
     /// A publish's start, under this id.
     pub(crate) fn sample(id: &str) -> Self {
+        Self::sample_of(id, "r")
+    }
+
+    /// The same of a room.
+    pub(crate) fn sample_of(id: &str, room: &str) -> Self {
         Self {
             id: id.into(),
             at: Duration::ZERO,
-            room: RoomName::parse("r").unwrap(),
+            room: RoomName::parse(room).unwrap(),
             session: "s".into(),
             epoch: Epoch(1),
             kind: EventKind::StreamStarted {

@@ -1,28 +1,43 @@
 //! Events that wait to be delivered: in order, in memory, bounded. Decides when to try, when to
 //! try again and when to give up; sends nothing itself.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
 
 use super::event::WebhookEvent;
-use crate::limits::{WEBHOOK_ATTEMPTS_MAX, WEBHOOK_OUTBOX_EVENTS_MAX, WEBHOOK_RETRY_FIRST};
+use crate::limits::{
+    WEBHOOK_KEPT_FOR, WEBHOOK_OUTBOX_EVENTS_MAX, WEBHOOK_RETRY_FIRST, WEBHOOK_RETRY_MAX,
+};
 
-/// Events in the order in which they happened. Only the oldest is ever due, so that a receiver
-/// sees no end before its start.
+/// Events in the order in which they happened. Of each room only the oldest is ever due, so that a
+/// receiver sees no end before its start; an event that it does not take holds up no other room.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    waiting: VecDeque<WebhookEvent>,
-    /// Attempts made of the oldest.
-    attempts: u32,
-    /// When the oldest may be tried again.
+    waiting: VecDeque<Waiting>,
+    /// Attempts of whatever event since the receiver was last there.
+    failures: u32,
+    /// When anything may be tried again: a receiver that is away is not asked for each room.
     not_before: Option<Instant>,
     dropped: u64,
+}
+
+/// An event that waits.
+#[derive(Debug)]
+struct Waiting {
+    event: WebhookEvent,
+    /// When it is given up if it fails.
+    until: Instant,
+    /// Attempts that failed.
+    failures: u32,
+    /// When it may be tried again.
+    not_before: Option<Instant>,
 }
 
 /// What there is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due<'a> {
-    /// Send this event, then say [`Outbox::delivered`] or [`Outbox::failed`].
+    /// Send this event, then say [`Outbox::delivered`], [`Outbox::failed`], [`Outbox::away`] or
+    /// [`Outbox::refused`].
     Send(&'a WebhookEvent),
     /// Nothing before this moment.
     Wait(Instant),
@@ -33,11 +48,11 @@ pub enum Due<'a> {
 /// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is tried again at this moment.
+    /// It is tried again at this moment, or after others that are due then.
     RetryAt(Instant),
     /// It is given up.
     GivenUp,
-    /// It is not the event that was due (it was dropped meanwhile).
+    /// It does not wait (it was dropped meanwhile).
     Unknown,
 }
 
@@ -46,14 +61,18 @@ pub enum Verdict {
 pub enum Outcome {
     /// The receiver has it.
     Delivered,
-    /// Try again later.
+    /// The receiver is there, but did not take this event: try again later.
     Failed,
+    /// It gave no answer, or says that it can take nothing now: try again later.
+    Away,
     /// The receiver wants no such events (410): try no more.
     Refused,
 }
 
 impl Outcome {
-    /// Of a response's status. Redirects are not followed and count as failed.
+    /// Of a response's status. Redirects are not followed and count as failed. A request timeout, too
+    /// many requests, and what is the server's fault (RFC 9110 §15.5.9, §15.6; RFC 6585 §4) are not
+    /// about the event.
     #[must_use]
     pub fn of_status(status: u16) -> Self {
         /// Gone (RFC 9110 §15.5.11).
@@ -61,6 +80,7 @@ impl Outcome {
         match status {
             200..=299 => Self::Delivered,
             GONE => Self::Refused,
+            408 | 429 | 500..=599 => Self::Away,
             _ => Self::Failed,
         }
     }
@@ -74,53 +94,94 @@ impl Outbox {
     }
 
     /// Appends an event; beyond [`WEBHOOK_OUTBOX_EVENTS_MAX`] the oldest is dropped and counted.
-    pub fn push(&mut self, event: WebhookEvent, _now: Instant) {
+    pub fn push(&mut self, event: WebhookEvent, now: Instant) {
         if self.waiting.len() >= WEBHOOK_OUTBOX_EVENTS_MAX {
-            self.remove_oldest();
+            self.waiting.pop_front();
             self.dropped = self.dropped.saturating_add(1);
         }
-        self.waiting.push_back(event);
+        self.waiting.push_back(Waiting {
+            event,
+            until: now.checked_add(WEBHOOK_KEPT_FOR).unwrap_or(now),
+            failures: 0,
+            not_before: None,
+        });
     }
 
     /// What there is to do now.
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Due<'_> {
-        match (self.waiting.front(), self.not_before) {
-            (None, _) => Due::Idle,
-            (Some(_), Some(later)) if later > now => Due::Wait(later),
-            (Some(event), _) => Due::Send(event),
+        let (mut rooms, mut first) = (BTreeSet::new(), None::<Instant>);
+        for waiting in &self.waiting {
+            if !rooms.insert(&waiting.event.room) {
+                continue;
+            }
+            // `None` is before every moment.
+            match waiting.not_before.max(self.not_before) {
+                Some(later) if later > now => {
+                    first = Some(first.map_or(later, |first| first.min(later)));
+                }
+                Some(_) | None => return Due::Send(&waiting.event),
+            }
         }
+        first.map_or(Due::Idle, Due::Wait)
     }
 
     /// The receiver has the event.
     pub fn delivered(&mut self, id: &str) {
-        if self.is_oldest(id) {
-            self.remove_oldest();
-        }
+        self.is_there();
+        self.remove(id);
     }
 
-    /// The attempt failed: the event waits twice as long each time, or is given up and counted
-    /// after [`WEBHOOK_ATTEMPTS_MAX`].
+    /// The attempt failed: the event waits twice as long each time, up to [`WEBHOOK_RETRY_MAX`], or
+    /// is given up and counted after [`WEBHOOK_KEPT_FOR`].
     pub fn failed(&mut self, id: &str, now: Instant) -> Verdict {
-        if !self.is_oldest(id) {
+        self.is_there();
+        self.retry(id, now)
+    }
+
+    /// The same, because the receiver is away: no other event is tried sooner.
+    pub fn away(&mut self, id: &str, now: Instant) -> Verdict {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = later(now, self.failures);
+        self.retry(id, now)
+    }
+
+    fn retry(&mut self, id: &str, now: Instant) -> Verdict {
+        let waiting = self.waiting.iter_mut().find(|w| w.event.id == id);
+        let Some(waiting) = waiting else {
             return Verdict::Unknown;
+        };
+        if waiting.until <= now {
+            return self.give_up(id);
         }
-        self.attempts = self.attempts.saturating_add(1);
-        if self.attempts >= WEBHOOK_ATTEMPTS_MAX {
-            return self.give_up();
+        waiting.failures = waiting.failures.saturating_add(1);
+        waiting.not_before = later(now, waiting.failures);
+        match waiting.not_before.max(self.not_before) {
+            Some(at) => Verdict::RetryAt(at),
+            None => Verdict::RetryAt(now),
         }
-        let doublings = self.attempts.saturating_sub(1);
-        let wait = WEBHOOK_RETRY_FIRST.saturating_mul(2_u32.saturating_pow(doublings));
-        let later = now.checked_add(wait).unwrap_or(now);
-        self.not_before = Some(later);
-        Verdict::RetryAt(later)
     }
 
     /// The receiver refused the event for good: it is given up and counted.
     pub fn refused(&mut self, id: &str) -> Verdict {
-        match self.is_oldest(id) {
-            true => self.give_up(),
-            false => Verdict::Unknown,
+        self.is_there();
+        self.give_up(id)
+    }
+
+    fn give_up(&mut self, id: &str) -> Verdict {
+        if !self.remove(id) {
+            return Verdict::Unknown;
+        }
+        self.dropped = self.dropped.saturating_add(1);
+        Verdict::GivenUp
+    }
+
+    /// Lets everything be tried at once: there is little time left.
+    pub fn hurry(&mut self) {
+        self.is_there();
+        for waiting in &mut self.waiting {
+            waiting.failures = 0;
+            waiting.not_before = None;
         }
     }
 
@@ -142,32 +203,32 @@ impl Outbox {
         self.dropped
     }
 
-    fn is_oldest(&self, id: &str) -> bool {
-        self.waiting.front().is_some_and(|event| event.id == id)
-    }
-
-    fn give_up(&mut self) -> Verdict {
-        self.remove_oldest();
-        self.dropped = self.dropped.saturating_add(1);
-        Verdict::GivenUp
-    }
-
-    fn remove_oldest(&mut self) {
-        self.waiting.pop_front();
-        self.attempts = 0;
+    /// The receiver answers.
+    fn is_there(&mut self) {
+        self.failures = 0;
         self.not_before = None;
+    }
+
+    /// `false`: it was dropped meanwhile.
+    fn remove(&mut self, id: &str) -> bool {
+        let at = self.waiting.iter().position(|w| w.event.id == id);
+        at.and_then(|at| self.waiting.remove(at)).is_some()
     }
 }
 
-/// Longest time that one event holds up the next, without the attempts' own time.
-const HELD_UP_MAX: Duration = Duration::from_secs(60);
-const _: () = assert!(
-    WEBHOOK_RETRY_FIRST.as_secs() << (WEBHOOK_ATTEMPTS_MAX - 1) <= HELD_UP_MAX.as_secs(),
-    "the retries of one event must end within a minute"
-);
+/// When to try again after so many failures in a row.
+fn later(now: Instant, failures: u32) -> Option<Instant> {
+    let doublings = failures.saturating_sub(1);
+    let pause = WEBHOOK_RETRY_FIRST.saturating_mul(2_u32.saturating_pow(doublings));
+    now.checked_add(pause.min(WEBHOOK_RETRY_MAX))
+}
+
+const _: () = assert!(WEBHOOK_RETRY_MAX.as_secs() < WEBHOOK_KEPT_FOR.as_secs());
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn start() -> Instant {
@@ -181,8 +242,6 @@ mod tests {
         outbox.push(WebhookEvent::sample("a"), now);
         outbox.push(WebhookEvent::sample("b"), now);
         assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("a")));
-        outbox.delivered("b");
-        assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("a")));
         outbox.delivered("a");
         assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("b")));
         outbox.delivered("b");
@@ -191,21 +250,96 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_event_is_tried_five_times_with_doubling_pauses_and_holds_up_the_next() {
-        let (mut outbox, mut now) = (Outbox::new(), start());
-        outbox.push(WebhookEvent::sample("a"), now);
-        outbox.push(WebhookEvent::sample("b"), now);
-        for seconds in [1, 2, 4, 8] {
-            assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("a")));
-            let later = now + Duration::from_secs(seconds);
-            assert_eq!(outbox.failed("a", now), Verdict::RetryAt(later));
+    fn a_receiver_that_is_away_for_an_hour_gets_every_event_within_a_minute_of_its_return() {
+        let (mut outbox, start) = (Outbox::new(), start());
+        outbox.push(WebhookEvent::sample("started"), start);
+        outbox.push(WebhookEvent::sample("ended"), start);
+        let (mut now, mut pauses) = (start, Vec::new());
+        while now < start + Duration::from_secs(3_600) {
+            assert_eq!(
+                outbox.next_due(now),
+                Due::Send(&WebhookEvent::sample("started"))
+            );
+            let Verdict::RetryAt(later) = outbox.away("started", now) else {
+                panic!("given up after {pauses:?}")
+            };
             assert_eq!(outbox.next_due(now), Due::Wait(later));
+            pauses.push((later - now).as_secs());
             now = later;
         }
-        assert_eq!(outbox.failed("a", now), Verdict::GivenUp);
-        assert_eq!(outbox.dropped(), 1);
-        assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("b")));
-        assert!(matches!(outbox.failed("b", now), Verdict::RetryAt(_)));
+        assert_eq!(pauses[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pauses.iter().max(), Some(&60));
+        outbox.delivered("started");
+        assert_eq!(
+            outbox.next_due(now),
+            Due::Send(&WebhookEvent::sample("ended"))
+        );
+        outbox.delivered("ended");
+        assert_eq!((outbox.dropped(), outbox.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_event_that_is_not_taken_holds_up_its_own_room_only_and_is_given_up_after_three_days() {
+        let (mut outbox, mut now) = (Outbox::new(), start());
+        let given_up = now + WEBHOOK_KEPT_FOR;
+        outbox.push(WebhookEvent::sample("bad"), now);
+        outbox.push(WebhookEvent::sample("behind"), now);
+        let (mut others, mut attempts) = (0, 0);
+        while outbox.dropped() == 0 {
+            let due = match outbox.next_due(now) {
+                Due::Send(event) => event.id.clone(),
+                Due::Wait(at) => {
+                    // It comes in the midst of the pause, and need not wait for its end.
+                    now = at - Duration::from_millis(100);
+                    let other = WebhookEvent::sample_of("other", "elsewhere");
+                    outbox.push(other, now);
+                    continue;
+                }
+                Due::Idle => panic!("an event is forgotten"),
+            };
+            match due.as_str() {
+                "bad" => {
+                    attempts += 1;
+                    outbox.failed("bad", now);
+                }
+                "other" => {
+                    others += 1;
+                    outbox.delivered("other");
+                    now += Duration::from_millis(100);
+                }
+                _ => panic!("it overtook an event of its room"),
+            }
+        }
+        assert!(now >= given_up && now <= given_up + WEBHOOK_RETRY_MAX);
+        assert!(attempts > 4_000, "{attempts} attempts");
+        assert!(others >= attempts - 1, "{others} of {attempts}");
+        let behind = WebhookEvent::sample("behind");
+        assert_eq!(outbox.next_due(now + WEBHOOK_RETRY_MAX), Due::Send(&behind));
+    }
+
+    #[test]
+    fn a_receiver_that_is_away_is_asked_once_a_minute_and_not_for_each_room() {
+        let (mut outbox, start) = (Outbox::new(), start());
+        for room in 0..100 {
+            let name = room.to_string();
+            outbox.push(WebhookEvent::sample_of(&name, &name), start);
+        }
+        let (mut now, mut attempts) = (start, 0);
+        while now < start + Duration::from_secs(3_600) {
+            let id = match outbox.next_due(now) {
+                Due::Send(event) => event.id.clone(),
+                Due::Wait(at) => {
+                    now = at;
+                    continue;
+                }
+                Due::Idle => panic!("an event is forgotten"),
+            };
+            attempts += 1;
+            outbox.away(&id, now);
+        }
+        assert!(attempts < 70, "{attempts} attempts in an hour");
+        outbox.hurry();
+        assert!(matches!(outbox.next_due(now), Due::Send(event) if event.id == "0"));
     }
 
     #[test]
@@ -219,7 +353,11 @@ mod tests {
         assert_eq!(outbox.len(), WEBHOOK_OUTBOX_EVENTS_MAX);
         assert_eq!(outbox.dropped(), 1);
         assert_eq!(outbox.failed("0", now), Verdict::Unknown);
-        assert_eq!(outbox.next_due(now), Due::Send(&WebhookEvent::sample("1")));
+        let later = now + WEBHOOK_RETRY_MAX;
+        assert_eq!(
+            outbox.next_due(later),
+            Due::Send(&WebhookEvent::sample("1"))
+        );
     }
 
     #[test]
@@ -230,8 +368,11 @@ mod tests {
         assert_eq!(outbox.refused("a"), Verdict::GivenUp);
         assert!(outbox.is_empty());
         assert_eq!(Outcome::of_status(204), Outcome::Delivered);
-        for status in [199, 301, 404, 429, 500, 0] {
+        for status in [199, 301, 404, 0] {
             assert_eq!(Outcome::of_status(status), Outcome::Failed);
+        }
+        for status in [408, 429, 500, 503, 599] {
+            assert_eq!(Outcome::of_status(status), Outcome::Away);
         }
     }
 }

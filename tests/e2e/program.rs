@@ -132,7 +132,7 @@ fn help_and_version_are_told() {
 }
 
 /// A port that nobody has; somebody could take it before the program does.
-fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }

@@ -1,12 +1,16 @@
 //! Start and stop of a room, as the operator's back end is told.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::kit::clip::LiveClip;
-use crate::kit::server::{KitServer, PATIENCE};
+use crate::kit::server::{KitServer, PATIENCE, wait_for};
+use crate::program::{Program, command, free_port};
 use crate::wait_live;
 
 /// A receiver that answers each request with the next status of a list, and gives the bodies.
@@ -60,4 +64,31 @@ fn start_and_end_arrive_in_order_with_one_session() {
     assert_eq!(events[1].1["session"], events[2].1["session"]);
     assert_eq!(events[2].1["room"], "hooked");
     assert!(events[0].0.to_lowercase().contains("webhook-id: "));
+}
+
+#[test]
+fn told_to_stop_twice_the_program_still_says_that_its_streams_ended() {
+    let (url, received) = receiver(vec![204, 204]);
+    let rtmp = free_port();
+    let mut command = command();
+    command
+        .env("RTMPEER_RTMP__LISTEN", rtmp.to_string())
+        .env("RTMPEER_WEBHOOK__URL", &url)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut program = Program(command.spawn().unwrap());
+    wait_for("the program", || TcpStream::connect(rtmp).ok());
+    let clip = LiveClip::publish(rtmp, "hooked");
+    let (_, started) = received.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(started["type"], "stream.started");
+    // Both at once, before it has done anything about the first.
+    for signal in [Signal::STOP, Signal::TERM, Signal::INT, Signal::CONT] {
+        program.signal(signal);
+    }
+    let ended = wait_for("its end", || program.0.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
+    let (_, ended) = received.recv_timeout(Duration::from_secs(1)).unwrap();
+    assert_eq!(ended["type"], "stream.ended");
+    assert_eq!(ended["session"], started["session"]);
+    drop(clip);
 }

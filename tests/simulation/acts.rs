@@ -334,7 +334,7 @@ impl World {
         let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1)), 9);
         for _ in 0..rtmpeer::limits::RTMP_CONNECTIONS_PER_ADDRESS_MAX {
             assert!(
-                self.control.place_publisher(peer).is_some(),
+                self.control.place_publisher(peer).is_ok(),
                 "control keeps a publisher"
             );
         }

@@ -315,7 +315,7 @@ impl World {
             ControlInput::Mail(message) => self.control.handle_message(message, now),
             ControlInput::Accept { publisher } => {
                 let peer = self.publishers[publisher].peer;
-                let Some((core, id)) = self.control.place_publisher(peer) else {
+                let Ok((core, id)) = self.control.place_publisher(peer) else {
                     panic!("a publisher is not accepted");
                 };
                 self.trace.note(
@@ -363,6 +363,7 @@ impl World {
                 }
                 ControlOutput::Upgrade { .. } => {}
                 ControlOutput::WebSocket { conn, message } => {
+                    let message = message.message().clone();
                     self.post_viewer(conn, ViewerInput::WebSocket(message));
                 }
                 ControlOutput::CloseWebSocket { conn, .. } => {

@@ -65,7 +65,7 @@ fn newcomers_are_refused() {
     let mut rig = Rig::new(1);
     let (core, publisher) = rig.control.place_publisher(peer()).unwrap();
     drain(&mut rig);
-    assert!(rig.control.place_publisher(peer()).is_none());
+    assert!(rig.control.place_publisher(peer()).is_err());
     let outputs = rig.request_publish_on(core, publisher, "cam");
     assert_eq!(rejection(&outputs), Some(PublishRejection::Stopping));
     for request in [post("cam"), upgrade("cam", "ann")] {
@@ -120,4 +120,22 @@ fn a_core_that_drains_unasked_changes_nothing() {
     let mut rig = Rig::new(1);
     assert!(rig.tell(ControlMsg::Drained { core: CoreId(0) }).is_empty());
     rig.publish("cam");
+}
+
+#[test]
+fn what_nobody_waits_for_any_longer_ends_with_its_end_event() {
+    let mut rig = Rig::new(2);
+    rig.publish("cam");
+    let started = rig.wait(START_EVENT_WAIT);
+    drain(&mut rig);
+    rig.control.stop_now(rig.now);
+    let outputs = rig.outputs();
+    let [ended] = events(&outputs)[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(ended.kind.as_str(), "stream.ended");
+    assert_eq!(ended.session, events(&started)[0].session);
+    assert!(is_drained(&outputs));
+    rig.control.stop_now(rig.now);
+    assert!(rig.outputs().is_empty(), "said twice");
 }

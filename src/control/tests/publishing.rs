@@ -203,23 +203,28 @@ fn requests_of_unknown_connections_are_closed() {
 fn connections_of_one_address_are_limited_and_those_of_another_are_not() {
     let mut rig = Rig::new(2);
     let mut placed = Vec::new();
-    while let Some((_, publisher)) = rig.control.place_publisher(peer()) {
+    while let Ok((_, publisher)) = rig.control.place_publisher(peer()) {
         placed.push(publisher);
         assert!(placed.len() <= RTMP_CONNECTIONS_PER_ADDRESS_MAX);
     }
     assert_eq!(placed.len(), RTMP_CONNECTIONS_PER_ADDRESS_MAX);
+    let refused = rig.control.place_publisher(peer()).unwrap_err();
+    assert_eq!(refused, NoPlace::AddressFull);
+    let text = refused.to_string();
+    assert!(text.contains("64") && text.contains("address"), "{text}");
+    assert_eq!(rig.control.counters().publish_address.get(), 2);
     let mapped = "[::ffff:198.51.100.7]:1".parse().unwrap();
     assert!(
-        rig.control.place_publisher(mapped).is_none(),
+        rig.control.place_publisher(mapped).is_err(),
         "the same in IPv6"
     );
     assert!(
         rig.control
             .place_publisher("198.51.100.8:1".parse().unwrap())
-            .is_some()
+            .is_ok()
     );
     rig.control.publisher_lost(placed[0], rig.now);
-    assert!(rig.control.place_publisher(peer()).is_some());
+    assert!(rig.control.place_publisher(peer()).is_ok());
 }
 
 #[test]
@@ -227,17 +232,17 @@ fn addresses_of_one_ipv6_network_count_as_one() {
     let mut rig = Rig::new(1);
     for host in 0..RTMP_CONNECTIONS_PER_ADDRESS_MAX {
         let peer = format!("[2001:db8::{host:x}]:1").parse().unwrap();
-        assert!(rig.control.place_publisher(peer).is_some());
+        assert!(rig.control.place_publisher(peer).is_ok());
     }
     assert!(
         rig.control
             .place_publisher("[2001:db8::ffff]:1".parse().unwrap())
-            .is_none()
+            .is_err()
     );
     assert!(
         rig.control
             .place_publisher("[2001:db8:0:1::1]:1".parse().unwrap())
-            .is_some()
+            .is_ok()
     );
 }
 

@@ -319,7 +319,7 @@ fn of_viewer(rig: &mut Rig, world: &World, step: &Step) -> Vec<ControlOutput> {
                 viewer: joined.viewer,
                 sdp: good
                     .then(|| SERVER_OFFER.to_owned())
-                    .ok_or_else(|| "bad".to_owned()),
+                    .ok_or_else(|| SdpFault::Viewer("bad".to_owned())),
             })
         }),
         Step::Connected(v) => viewer(v).map(|joined| {

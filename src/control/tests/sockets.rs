@@ -271,8 +271,10 @@ fn a_core_that_makes_no_offer_costs_the_socket() {
     let refused = rig.open("cam", "bob");
     let outputs = rig.tell(ControlMsg::ViewerSdp {
         viewer: refused.viewer,
-        sdp: Err("no port".into()),
+        sdp: Err(SdpFault::Setup("no port".into())),
     });
+    assert_eq!(rig.control.counters().refused_sdp.get(), 0);
+    assert_eq!(rig.control.counters().refused_setup.get(), 1);
     assert_eq!(complaint(&outputs, refused.conn), Some("no port"));
     assert_eq!(close_code_of(&outputs, refused.conn), Some(1011));
     assert!(rig.control.rooms().is_empty());

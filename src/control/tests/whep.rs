@@ -91,12 +91,61 @@ fn an_offer_the_core_cannot_use_is_400_and_leaves_nothing() {
     let joined = rig.ask("cam");
     let outputs = rig.tell(ControlMsg::ViewerSdp {
         viewer: joined.viewer,
-        sdp: Err("no H.264".into()),
+        sdp: Err(SdpFault::Viewer("no H.264".into())),
     });
     let response = response(&outputs, joined.conn).unwrap();
     assert_eq!(response.status, 400);
     assert!(String::from_utf8_lossy(&response.body).contains("no H.264"));
     assert!(rig.control.rooms().is_empty(), "the room was not freed");
+}
+
+#[test]
+fn addresses_that_come_after_the_start_are_offered() {
+    let mut rig = Rig::with(ControlConfig::default());
+    assert!(rig.control.lacks_addresses());
+    rig.control
+        .set_interfaces(vec!["10.0.0.5".parse().unwrap()]);
+    assert!(!rig.control.lacks_addresses());
+    let conn = rig.conn();
+    let outputs = rig.request(conn, post("cam"));
+    let ControlOutput::Core {
+        message: CoreMsg::AddViewer { candidates, .. },
+        ..
+    } = &outputs[0]
+    else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(*candidates, ["10.0.0.5:0".parse().unwrap()]);
+}
+
+#[test]
+fn a_fault_of_the_server_is_not_told_as_the_viewer_s() {
+    for (fault, status, word) in [
+        (SdpFault::Setup("no address".into()), 503, "no address"),
+        (SdpFault::Bug, 500, "a bug of the server"),
+    ] {
+        let mut rig = Rig::new(1);
+        let joined = rig.ask("cam");
+        let outputs = rig.tell(ControlMsg::ViewerSdp {
+            viewer: joined.viewer,
+            sdp: Err(fault),
+        });
+        let response = response(&outputs, joined.conn).unwrap();
+        assert_eq!(response.status, status);
+        assert!(String::from_utf8_lossy(&response.body).contains(word));
+        assert_eq!(response.field("Retry-After").is_some(), status == 503);
+        assert!(rig.control.rooms().is_empty(), "the room was not freed");
+        let counters = rig.control.counters();
+        let counted = [&counters.refused_setup, &counters.refused_bug];
+        assert_eq!(
+            counted.map(|counter| counter.get()),
+            match status {
+                503 => [1, 0],
+                _ => [0, 1],
+            }
+        );
+        assert_eq!(counters.refused_sdp.get(), 0);
+    }
 }
 
 #[test]

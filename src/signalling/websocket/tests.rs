@@ -1,5 +1,7 @@
 //! T-31, T-32, T-33, T-40 by hand: hostile frames, slow readers, foreign pages.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
