@@ -204,7 +204,7 @@ fn prepare(config: &Config, handle_signals: bool) -> Result<Prepared, StartError
     let (video, video_counters, video_job) = video::prepare(config, &placement, &boxes.mail)?;
     others.push(video_job);
     let webhook = Arc::<WebhookCounters>::default();
-    let (webhooks, webhook_job) = webhooks(config, &clock, &webhook).unzip();
+    let (webhooks, webhook_job) = webhooks(config, &webhook).unzip();
     others.extend(webhook_job);
     let counters = AllCounters {
         cores: parts.iter().map(|part| part.counters.clone()).collect(),
@@ -472,12 +472,11 @@ fn transcoders(config: &Config, cores: &[Postbox<CoreMail>]) -> Transcoders {
 
 fn webhooks(
     config: &Config,
-    clock: &Clock,
     counters: &Arc<WebhookCounters>,
 ) -> Option<(Postbox<crate::webhook::WebhookEvent>, Job)> {
     let url = config.webhook.url.clone()?;
     let (postbox, inbox) = mailbox(WEBHOOK_OUTBOX_EVENTS_MAX, None);
-    let webhooks = WebhookLoop::new(url, inbox, clock.timebase(), Arc::clone(counters));
+    let webhooks = WebhookLoop::new(url, inbox, Arc::clone(counters));
     Some((postbox, Job::new("webhook", None, move || webhooks.run())))
 }
 

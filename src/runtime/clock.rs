@@ -11,6 +11,15 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Reads the system's clock, since the Unix epoch. Unlike [`Timebase::wall`] it follows when the system's
+/// clock is set: for what somebody compares with a clock of his own.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one reader")]
+pub(super) fn system_time() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or(Duration::ZERO)
+}
+
 /// The process's clock: read once at the start, it ties the monotonic clock to the wall clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
@@ -20,13 +29,9 @@ pub struct Clock {
 impl Clock {
     /// Starts the media timeline now.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the one reader")]
     pub fn start() -> Self {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
         Self {
-            timebase: Timebase::new(now(), wall),
+            timebase: Timebase::new(now(), system_time()),
         }
     }
 

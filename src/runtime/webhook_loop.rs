@@ -10,7 +10,6 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use super::clock;
 use super::mailbox::Mailbox;
 use crate::ids::Secret;
-use crate::media::time::Timebase;
 use crate::metrics::WebhookCounters;
 use crate::webhook::{Due, Outbox, Outcome, Verdict, WebhookEvent};
 
@@ -29,7 +28,6 @@ pub struct WebhookLoop {
     /// May hold a token.
     url: Secret,
     inbox: Mailbox<WebhookEvent>,
-    timebase: Timebase,
     agent: Agent,
     counters: Arc<WebhookCounters>,
     /// Attempts that failed, for the log.
@@ -41,12 +39,7 @@ pub struct WebhookLoop {
 impl WebhookLoop {
     /// A thread that posts what comes into `inbox` to `url`.
     #[must_use]
-    pub fn new(
-        url: String,
-        inbox: Mailbox<WebhookEvent>,
-        timebase: Timebase,
-        counters: Arc<WebhookCounters>,
-    ) -> Self {
+    pub fn new(url: String, inbox: Mailbox<WebhookEvent>, counters: Arc<WebhookCounters>) -> Self {
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::PlatformVerifier)
@@ -61,7 +54,6 @@ impl WebhookLoop {
         Self {
             url: Secret::new(url),
             inbox,
-            timebase,
             agent: Agent::new_with_config(config),
             counters,
             failures: Seldom::default(),
@@ -174,7 +166,7 @@ impl WebhookLoop {
     fn deliver(&self, event: &WebhookEvent, timeout: Duration) -> (Outcome, Option<String>) {
         let request = self.agent.post(self.url.expose());
         let mut request = request.config().timeout_global(Some(timeout)).build();
-        for (name, value) in event.headers(self.timebase.wall(clock::now())) {
+        for (name, value) in event.headers(clock::system_time()) {
             request = request.header(name, value);
         }
         match request.send(event.json()) {
@@ -311,8 +303,7 @@ mod tests {
         let error = ureq::Error::BadUri(format!("{url} is missing host"));
         assert!(!in_words(&error).contains("SECRET"));
         let (_, inbox) = super::super::mailbox::mailbox(1, None);
-        let timebase = clock::Clock::start().timebase();
-        let webhooks = WebhookLoop::new(url, inbox, timebase, Arc::default());
+        let webhooks = WebhookLoop::new(url, inbox, Arc::default());
         assert!(!format!("{webhooks:?}").contains("SECRET"));
     }
 }
