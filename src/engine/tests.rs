@@ -33,18 +33,27 @@ pub(super) fn engine_of(core: CoreId, now: Instant) -> Engine {
     engine.unwrap()
 }
 
-/// What became of a viewer that joins so.
-fn join(begin: ViewerBegin, candidates: Vec<SocketAddr>) -> Result<String, SdpFault> {
-    let (mut engine, now) = engine();
-    let add = CoreMsg::AddViewer {
-        viewer: ViewerId(1),
-        room: RoomId(1),
+/// A viewer that joins a room and is sent an offer.
+pub(super) fn joins(viewer: u64, room: RoomId) -> CoreMsg {
+    let candidates = vec!["192.0.2.1:8189".parse().unwrap()];
+    joins_so(viewer, room, ViewerBegin::SendOffer, candidates)
+}
+
+fn joins_so(viewer: u64, room: RoomId, begin: ViewerBegin, candidates: Vec<SocketAddr>) -> CoreMsg {
+    CoreMsg::AddViewer {
+        viewer: ViewerId(viewer),
+        room,
         name: RoomName::parse("room").unwrap(),
         begin,
         candidates,
         profile_level_id: None,
-    };
-    engine.handle_message(add, now);
+    }
+}
+
+/// What became of a viewer that joins so.
+fn join(begin: ViewerBegin, candidates: Vec<SocketAddr>) -> Result<String, SdpFault> {
+    let (mut engine, now) = engine();
+    engine.handle_message(joins_so(1, RoomId(1), begin, candidates), now);
     loop {
         match engine.poll_output(now) {
             EngineOutput::Control(ControlMsg::ViewerSdp { sdp, .. }) => return sdp,

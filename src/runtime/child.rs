@@ -387,6 +387,16 @@ mod tests {
         }
     }
 
+    /// What a child has said when it has ended.
+    fn said_in_all(child: &mut ChildProcess) -> String {
+        wait_for(|| {
+            child.listen();
+            child.ended().is_some()
+        });
+        child.listen();
+        child.said()
+    }
+
     fn is_gone(pid: u32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
         !stat.is_ok_and(|stat| !stat.contains(") Z "))
@@ -449,12 +459,7 @@ mod tests {
                       bash -c \"exec 3<>/dev/udp/$to/9\" || bash -c \"exec 3<>/dev/tcp/$to/9\"; \
                       done; echo done >&2";
         let mut child = start(poll.registry(), script).unwrap();
-        wait_for(|| {
-            child.listen();
-            child.ended().is_some()
-        });
-        child.listen();
-        let said = child.said();
+        let said = said_in_all(&mut child);
         assert!(said.contains("done"), "{said}");
         // Not by the network namespace, where it would be unreachable.
         let refused = said.matches("socket: Permission denied").count();
@@ -467,12 +472,7 @@ mod tests {
         let script = "i=0; while [ $i -lt 2000 ]; do echo \"line $i\" >&2; i=$((i+1)); done; \
                       printf 'a\\033[31mb\\n' >&2";
         let mut child = start(poll.registry(), script).unwrap();
-        wait_for(|| {
-            child.listen();
-            child.ended().is_some()
-        });
-        child.listen();
-        let said = child.said();
+        let said = said_in_all(&mut child);
         assert!(said.len() <= VIDEO_STDERR_BYTES_MAX);
         assert!(said.ends_with("line 1999\na [31mb"), "{said}");
     }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::tests::{engine, engine_of};
+use crate::engine::tests::{engine, engine_of, joins};
 use crate::ids::RoomName;
 use crate::media::frame::{FrameSetHead, Rendition};
 use crate::media::time::MediaTime;
-use crate::messages::{CoreMsg, ViewerBegin};
+use crate::messages::CoreMsg;
 
 const ROOM: RoomId = RoomId(9);
 const EPOCH: Epoch = Epoch(2);
@@ -110,15 +110,7 @@ impl Rig {
     }
 
     fn join(&mut self, viewer: u64) {
-        let add = CoreMsg::AddViewer {
-            viewer: ViewerId(viewer),
-            room: ROOM,
-            name: RoomName::parse("room").unwrap(),
-            begin: ViewerBegin::SendOffer,
-            candidates: vec!["192.0.2.1:8189".parse().unwrap()],
-            profile_level_id: None,
-        };
-        self.away.handle_message(add, self.now);
+        self.away.handle_message(joins(viewer, ROOM), self.now);
     }
 
     fn leave(&mut self, viewer: u64) {

@@ -7,14 +7,14 @@ mod told;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::tests::engine;
+use crate::engine::tests::{engine, joins};
 use crate::ids::{CoreId, Epoch, RoomName, ViewerId};
 use crate::ingest::IngestOutput;
 use crate::limits::{PUBLISH_TAIL_MAX, PUBLISH_TAIL_MIN, TRANSCODE_LINGER};
 use crate::media::codec::{AudioConfig, VideoCodec};
 use crate::media::frame::{ParameterSets, TrackKind};
 use crate::media::time::MediaTime;
-use crate::messages::{CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply, ViewerBegin};
+use crate::messages::{CoreMsg, MediaMsg, PublishEnd, TranscodeMsg, TranscodeReply};
 
 const PUBLISHER: PublisherId = PublisherId(5);
 const ROOM: RoomId = RoomId(9);
@@ -156,15 +156,7 @@ impl Rig {
     }
 
     fn join(&mut self, viewer: u64) {
-        let add = CoreMsg::AddViewer {
-            viewer: ViewerId(viewer),
-            room: ROOM,
-            name: RoomName::parse("room").unwrap(),
-            begin: ViewerBegin::SendOffer,
-            candidates: vec!["192.0.2.1:8189".parse().unwrap()],
-            profile_level_id: None,
-        };
-        self.engine.handle_message(add, self.now);
+        self.engine.handle_message(joins(viewer, ROOM), self.now);
     }
 
     fn leave(&mut self, viewer: u64) {
