@@ -64,7 +64,7 @@ fn stream_with_b_frames_plays_in_order_on_every_core() {
 /// many percent of its pictures, and the encoder is opened so often.
 fn changes_and_keeps_its_viewers(
     seed: u64,
-    clip: &Clip,
+    clip: &'static Clip,
     percent: u64,
     opened: std::ops::RangeInclusive<u32>,
 ) {
