@@ -16,10 +16,10 @@ pub struct CandidatePolicy {
 }
 
 impl CandidatePolicy {
-    /// Whether it knows no address at all.
+    /// Whether it knows no address that it would offer to a viewer elsewhere.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.public.is_empty() && self.interfaces.is_empty()
+        self.public.is_empty() && !self.interfaces.iter().any(|ip| is_offered(*ip))
     }
 
     /// The addresses for a viewer that signals from `peer`, at most [`LOCAL_CANDIDATES_MAX`]. A

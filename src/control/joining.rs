@@ -199,7 +199,7 @@ impl Control {
 
     fn add_viewer(&mut self, peer: IpAddr, name: &RoomName, by: Signalling, begin: ViewerBegin) {
         let candidates = self.config.candidates.for_viewer(peer);
-        if candidates.is_empty() {
+        if candidates.is_empty() && !std::mem::replace(&mut self.lack_told, true) {
             log::warn!("no address to offer to a viewer: set webrtc.public_ips room={name}");
         }
         let added = self.directory.add_viewer(name, network_of(peer), by);

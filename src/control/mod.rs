@@ -180,6 +180,8 @@ pub struct Control {
     /// Publishers that are done, while what they brought is still on its way.
     ending: BTreeSet<PublisherId>,
     stage: Stage,
+    /// It was said that there is no address to offer, and there has been none since.
+    lack_told: bool,
     counters: ControlCounters,
 }
 
@@ -190,6 +192,7 @@ impl Control {
         Self {
             directory: Directory::new(config.cores),
             config,
+            lack_told: false,
             timebase,
             ids,
             outputs: VecDeque::new(),
@@ -354,6 +357,7 @@ impl Control {
     /// Takes the addresses of the interfaces, in place of those it had.
     pub fn set_interfaces(&mut self, interfaces: Vec<IpAddr>) {
         self.config.candidates.interfaces = interfaces;
+        self.lack_told &= self.lacks_addresses();
     }
 
     /// What control counts.

@@ -251,9 +251,9 @@ impl ControlLoop {
         }
         self.addresses_again = Some(now + ADDRESSES_AGAIN);
         let addresses = reachable_addresses(self.io.webrtc);
-        if !addresses.is_empty() {
+        self.io.control.set_interfaces(addresses.clone());
+        if !self.io.control.lacks_addresses() {
             log::info!("there are addresses to offer to viewers now: {addresses:?}");
-            self.io.control.set_interfaces(addresses);
         }
     }
 

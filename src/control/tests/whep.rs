@@ -103,6 +103,12 @@ fn an_offer_the_core_cannot_use_is_400_and_leaves_nothing() {
 fn addresses_that_come_after_the_start_are_offered() {
     let mut rig = Rig::with(ControlConfig::default());
     assert!(rig.control.lacks_addresses());
+    // What an interface has of itself, before a network gives it one.
+    rig.control.set_interfaces(vec![
+        "fe80::1".parse().unwrap(),
+        "169.254.3.4".parse().unwrap(),
+    ]);
+    assert!(rig.control.lacks_addresses());
     rig.control
         .set_interfaces(vec!["10.0.0.5".parse().unwrap()]);
     assert!(!rig.control.lacks_addresses());
