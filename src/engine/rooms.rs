@@ -107,9 +107,7 @@ impl Engine {
             return;
         }
         for slot in state.viewers_in_turn() {
-            if let Some(viewer) = self.viewers.at_mut(slot) {
-                viewer.mark_media(&mut self.turns, now);
-            }
+            self.turns.push(slot, now);
         }
         self.feed_links(room);
     }

@@ -18,6 +18,19 @@ const LONG_TURN: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueueId(usize);
 
+/// Where a viewer waits when there is something for it. A new frame looks at these alone, one beside the
+/// other: the viewers' own states lie on as many pages of memory as there are viewers, and to find a
+/// page takes a CPU longer than all else that marking a viewer does.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Its room's.
+    queue: QueueId,
+    /// Whether it is among those to serve.
+    waits: bool,
+    /// Whether it is given what there was before it came, which is not yet live.
+    catches_up: bool,
+}
+
 /// A viewer to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
@@ -29,6 +42,8 @@ pub(super) struct Waiting {
 /// Viewers to serve.
 #[derive(Debug)]
 pub(super) struct Turns {
+    /// By the viewers' slots.
+    places: Vec<Place>,
     /// Live viewers, by room.
     queues: Vec<VecDeque<Waiting>>,
     free: Vec<QueueId>,
@@ -46,6 +61,7 @@ pub(super) struct Turns {
 impl Default for Turns {
     fn default() -> Self {
         Self {
+            places: Vec::new(),
             queues: Vec::new(),
             free: Vec::new(),
             order: VecDeque::new(),
@@ -91,16 +107,47 @@ impl Turns {
         }
     }
 
-    /// Queues a viewer of a room, which is not queued yet.
-    pub(super) fn push(&mut self, queue: QueueId, viewer: Waiting, catches_up: bool) {
-        if catches_up {
+    /// A viewer comes in, into a slot that may have been another's.
+    pub(super) fn enter(&mut self, slot: Slot, queue: QueueId) {
+        let place = Place {
+            queue,
+            waits: false,
+            catches_up: false,
+        };
+        if slot.index() >= self.places.len() {
+            let count = slot.index().saturating_add(1);
+            self.places.resize(count, place);
+        }
+        if let Some(entry) = self.places.get_mut(slot.index()) {
+            *entry = place;
+        }
+    }
+
+    /// Says whether a viewer is given what there was before it came.
+    pub(super) fn set_catching_up(&mut self, slot: Slot, catches_up: bool) {
+        if let Some(place) = self.places.get_mut(slot.index()) {
+            place.catches_up = catches_up;
+        }
+    }
+
+    /// Queues a viewer, which waits since `since`, if it is not queued yet.
+    pub(super) fn push(&mut self, slot: Slot, since: Instant) {
+        let Some(place) = self.places.get_mut(slot.index()) else {
+            return;
+        };
+        if std::mem::replace(&mut place.waits, true) {
+            return;
+        }
+        let viewer = Waiting { slot, since };
+        if place.catches_up {
             self.catching_up.push_back(viewer);
             return;
         }
+        let queue = place.queue;
         let Some(waiting) = self.queues.get_mut(queue.0) else {
             return;
         };
-        self.busy_since.get_or_insert(viewer.since);
+        self.busy_since.get_or_insert(since);
         if waiting.is_empty() {
             self.order.push_back(queue);
         }
@@ -115,6 +162,14 @@ impl Turns {
 
     /// The next viewer to serve in this turn.
     pub(super) fn pop(&mut self) -> Option<Waiting> {
+        let viewer = self.pop_waiting()?;
+        if let Some(place) = self.places.get_mut(viewer.slot.index()) {
+            place.waits = false;
+        }
+        Some(viewer)
+    }
+
+    fn pop_waiting(&mut self) -> Option<Waiting> {
         if self.batches_left > 0
             && let Some(viewer) = self.pop_live()
         {
@@ -190,6 +245,13 @@ mod tests {
         }
     }
 
+    /// A viewer of a room has something to be sent.
+    fn push(turns: &mut Turns, room: QueueId, viewer: Waiting, catches_up: bool) {
+        turns.enter(viewer.slot, room);
+        turns.set_catching_up(viewer.slot, catches_up);
+        turns.push(viewer.slot, viewer.since);
+    }
+
     fn popped(turns: &mut Turns) -> Vec<Slot> {
         std::iter::from_fn(|| turns.pop().map(|it| it.slot)).collect()
     }
@@ -200,9 +262,9 @@ mod tests {
         let room = turns.open();
         turns.begin();
         for number in 0..=BURSTS_PER_TURN {
-            turns.push(room, waiting(number), true);
+            push(&mut turns, room, waiting(number), true);
         }
-        turns.push(room, waiting(1_000), false);
+        push(&mut turns, room, waiting(1_000), false);
         let first = popped(&mut turns);
         assert_eq!(first[0], Slot::of(1_000));
         assert_eq!(first.len(), 1 + BURSTS_PER_TURN);
@@ -213,14 +275,29 @@ mod tests {
     }
 
     #[test]
+    fn viewer_waits_once_however_much_there_is_for_it() {
+        let mut turns = Turns::default();
+        let room = turns.open();
+        turns.begin();
+        let Waiting { slot, since } = waiting(3);
+        turns.enter(slot, room);
+        turns.push(slot, since);
+        turns.push(slot, since + Duration::from_millis(20));
+        assert_eq!(turns.pop(), Some(Waiting { slot, since }));
+        assert_eq!(turns.pop(), None);
+        turns.push(slot, since);
+        assert_eq!(popped(&mut turns), [slot], "there is more for it");
+    }
+
+    #[test]
     fn rooms_take_turns_whatever_their_size() {
         let mut turns = Turns::default();
         turns.begin();
         let (large, small) = (turns.open(), turns.open());
         for number in 0..1_000 {
-            turns.push(large, waiting(number), false);
+            push(&mut turns, large, waiting(number), false);
         }
-        turns.push(small, waiting(5_000), false);
+        push(&mut turns, small, waiting(5_000), false);
         let order = popped(&mut turns);
         let place = order.iter().position(|it| *it == Slot::of(5_000));
         assert_eq!(place, Some(VIEWERS_PER_ROOM_TURN));
@@ -237,8 +314,8 @@ mod tests {
         let mut turns = Turns::default();
         let room = turns.open();
         for number in 0..100 {
-            turns.push(room, waiting(number), false);
-            turns.push(room, waiting(1_000 + number), true);
+            push(&mut turns, room, waiting(number), false);
+            push(&mut turns, room, waiting(1_000 + number), true);
         }
         turns.begin();
         assert_eq!(turns.pop().map(|it| it.slot), Some(Slot::of(0)));
@@ -258,14 +335,14 @@ mod tests {
         let room = turns.open();
         let first = waiting(1);
         let at = |millis| first.since + Duration::from_millis(millis);
-        turns.push(room, first, false);
+        push(&mut turns, room, first, false);
         turns.begin();
         turns.pop();
         let second = Waiting {
             since: at(500),
             ..waiting(2)
         };
-        turns.push(room, second, false);
+        push(&mut turns, room, second, false);
         assert_eq!(turns.busy_for(at(700)), Duration::from_millis(700));
         turns.end(Duration::from_millis(5));
         assert_eq!(turns.busy_for(at(800)), Duration::from_millis(800));
@@ -279,13 +356,13 @@ mod tests {
             since: at(800),
             ..waiting(3)
         };
-        turns.push(room, joining, true);
+        push(&mut turns, room, joining, true);
         assert_eq!(turns.busy_for(at(900)), Duration::ZERO, "nobody watches");
         let third = Waiting {
             since: at(900),
             ..waiting(4)
         };
-        turns.push(room, third, false);
+        push(&mut turns, room, third, false);
         assert_eq!(turns.busy_for(at(1_000)), Duration::from_millis(100));
     }
 
@@ -294,8 +371,8 @@ mod tests {
         let mut turns = Turns::default();
         turns.begin();
         let (gone, stays) = (turns.open(), turns.open());
-        turns.push(gone, waiting(1), false);
-        turns.push(stays, waiting(2), false);
+        push(&mut turns, gone, waiting(1), false);
+        push(&mut turns, stays, waiting(2), false);
         turns.close(gone);
         assert_eq!(popped(&mut turns), [Slot::of(2)]);
         assert!(!turns.is_waiting());

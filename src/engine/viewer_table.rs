@@ -12,8 +12,13 @@ use crate::webrtc::prefetch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot(usize);
 
-#[cfg(test)]
 impl Slot {
+    /// Counts from 0: for what else is kept by slots.
+    pub(super) fn index(self) -> usize {
+        self.0
+    }
+
+    #[cfg(test)]
     pub(super) fn of(number: usize) -> Self {
         Self(number)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::guard::guarded;
-use super::turns::{QueueId, Turns, Waiting};
+use super::turns::{Turns, Waiting};
 use super::{Engine, Slot, Timer};
 use crate::ids::{CoreId, RoomId, RoomName, ViewerId};
 use crate::limits::{OVERLOAD_WARNING_INTERVAL, OVERLOADED_AFTER, PICTURE_LATE_AFTER};
@@ -24,8 +24,6 @@ const HEARS_ONLY: &str = "sound only: this player offered no H.264 video with pa
 pub(super) struct ViewerState {
     id: ViewerId,
     slot: Slot,
-    /// Where those of its room wait for their turn.
-    queue: QueueId,
     viewer: Viewer,
     pub(super) room: RoomId,
     cursor: Cursor,
@@ -37,8 +35,6 @@ pub(super) struct ViewerState {
     pending: Option<Arc<FrameSet>>,
     /// What the core's counters know of it already.
     counted: ViewerStats,
-    /// Whether it is in the queue of those to serve.
-    queued: bool,
     /// Whether its session may have something to say, or another deadline. The frames that flow
     /// need not ask.
     session_due: bool,
@@ -59,16 +55,7 @@ impl ViewerState {
     /// Puts it into the queue of those to serve, once: something was done to its session.
     pub(super) fn mark(&mut self, turns: &mut Turns, now: Instant) {
         self.session_due = true;
-        self.mark_media(turns, now);
-    }
-
-    /// Puts it into the queue of those to serve, once: there is a frame. It waits since `since`.
-    pub(super) fn mark_media(&mut self, turns: &mut Turns, since: Instant) {
-        if !self.queued {
-            self.queued = true;
-            let slot = self.slot;
-            turns.push(self.queue, Waiting { slot, since }, self.catches_up());
-        }
+        turns.push(self.slot, now);
     }
 
     /// Asks for what its state points to, and sending needs, to be brought into the cache.
@@ -128,7 +115,6 @@ impl Engine {
         let slot = self.viewers.insert(id, |slot| ViewerState {
             id,
             slot,
-            queue,
             viewer,
             room: join.room,
             cursor,
@@ -136,12 +122,12 @@ impl Engine {
             connected: false,
             pending: None,
             counted: ViewerStats::default(),
-            queued: false,
             session_due: false,
             begun: false,
             begins: true,
         });
         self.room_entry(join.room).viewers.insert(id, slot);
+        self.turns.enter(slot, queue);
         if let Some(state) = self.viewers.at_mut(slot) {
             state.mark(&mut self.turns, now);
         }
@@ -271,7 +257,6 @@ impl Engine {
         let Some(state) = self.viewers.at_mut(slot) else {
             return;
         };
-        state.queued = false;
         let id = state.id;
         if state.session_due && !self.drain_viewer(id, now) {
             return;
@@ -288,7 +273,7 @@ impl Engine {
         if let Some(state) = self.viewers.at_mut(slot) {
             count_sent(&self.counters, state);
             if state.session_due {
-                state.mark_media(&mut self.turns, now);
+                self.turns.push(slot, now);
             }
         }
     }
@@ -336,7 +321,7 @@ impl Engine {
         }
         loop {
             if self.batch.is_full() {
-                state.mark_media(&mut self.turns, turn.since);
+                self.turns.push(turn.slot, turn.since);
                 return;
             }
             let frame = match state.pending.take() {
@@ -352,6 +337,7 @@ impl Engine {
                     if let Some(newest) = &delivery.burst_to {
                         state.begins = state.cursor.begins();
                         state.viewer.begin_burst(&delivery.frame, newest);
+                        self.turns.set_catching_up(turn.slot, state.catches_up());
                     }
                     self.counters.frames_skipped.add(delivery.skipped);
                     state.cursor.advance(&delivery.frame);
@@ -360,7 +346,12 @@ impl Engine {
             };
             state.session_due |= !std::mem::replace(&mut state.begun, true);
             let batch = &mut self.batch;
-            if let Sent::Paced(at) = state.viewer.send(&frame, sound_follows, now, batch) {
+            let was_behind = state.catches_up();
+            let sent = state.viewer.send(&frame, sound_follows, now, batch);
+            if was_behind {
+                self.turns.set_catching_up(turn.slot, state.catches_up());
+            }
+            if let Sent::Paced(at) = sent {
                 state.pending = Some(frame);
                 self.deadlines.set_earlier(Timer::Viewer(state.id), at);
                 return;
