@@ -115,6 +115,26 @@ impl World {
         self.read();
     }
 
+    /// Sends the frame with a number, shown so long after it is decoded.
+    fn frame_shown_after(&mut self, number: i64, offset_ms: i64) {
+        let dts = MediaTime::from_millis(number * 33);
+        let frame = CodedFrame {
+            pts: dts.plus(MediaTime::from_millis(offset_ms)),
+            dts,
+            key: number % 60 == 0,
+            recovery: false,
+            disposable: false,
+            data: Bytes::from(format!("<{number}>")),
+            received: self.now,
+        };
+        self.send(VideoMsg::Frame {
+            publisher: PUBLISHER,
+            frame,
+            decode_only: false,
+        });
+        self.read();
+    }
+
     /// Sends `count` frames in real time, each read by the child at once.
     fn run(&mut self, count: usize) {
         for _ in 0..count {

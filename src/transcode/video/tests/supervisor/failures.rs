@@ -124,3 +124,16 @@ fn failures_far_apart_end_nothing() {
     assert_eq!(world.failure(), None);
     assert_eq!(world.restarts(), 20);
 }
+
+/// The cached frames are sent once more to each new child, and with them what spends it.
+#[test]
+fn pictures_shown_long_before_the_first_cost_no_child() {
+    let mut world = World::open(VideoSettings::default());
+    for _ in 0..20 {
+        world.frame_shown_after(600, 8_000);
+        world.frame_shown_after(601, -8_000);
+    }
+    assert_eq!((world.started.len(), world.restarts()), (1, 0));
+    let expected = [("<600>".into(), 0), ("<601>".into(), 2)];
+    assert_eq!(world.commands(), expected);
+}
