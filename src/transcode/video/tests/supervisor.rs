@@ -135,6 +135,18 @@ impl World {
         self.read();
     }
 
+    /// The stream is of another picture size from here on, or of the first again.
+    fn configure(&mut self, other: bool) {
+        let mut config = config(VideoCodec::Avc);
+        if other {
+            config.size = Some((640, 480));
+        }
+        self.send(VideoMsg::Configure {
+            publisher: PUBLISHER,
+            config: Arc::new(config),
+        });
+    }
+
     /// Sends `count` frames in real time, each read by the child at once.
     fn run(&mut self, count: usize) {
         for _ in 0..count {
