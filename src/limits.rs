@@ -399,9 +399,14 @@ pub const VIDEO_HANG_FRAMES: u32 = 20;
 pub const VIDEO_RESTARTS_MAX: usize = 5;
 /// See [`VIDEO_RESTARTS_MAX`].
 pub const VIDEO_RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// Children that may be started for a publish at once, for whatever reason.
+pub const VIDEO_STARTS_MAX: u32 = 8;
+/// One more may be started after each such time.
+pub const VIDEO_START_INTERVAL: Duration = Duration::from_secs(5);
 /// When a stream that was given up may be tried again.
 pub const VIDEO_RETRY_AFTER_FAILURES: Duration = Duration::from_secs(60);
-/// When a stream that found too many others, or no ffmpeg, may be tried again.
+/// When a stream that found too many others, or no ffmpeg, or has had too many children of late, may be
+/// tried again.
 pub const VIDEO_RETRY_AFTER_REFUSAL: Duration = Duration::from_secs(10);
 /// Bytes kept of the last that a child wrote to its standard error, for the log.
 pub const VIDEO_STDERR_BYTES_MAX: usize = 2_048;

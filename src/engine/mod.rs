@@ -51,7 +51,7 @@ use rooms::RoomState;
 use turns::Turns;
 use viewer_table::{Slot, ViewerTable};
 
-/// When nothing waits for anything: wake this often all the same, to show the watchdog life.
+/// Wake this often even if nothing comes due for longer, to show the watchdog life.
 const IDLE_WAKE: Duration = Duration::from_secs(1);
 
 /// What the shell is to do.
@@ -387,7 +387,8 @@ impl Engine {
             if self.turns.is_waiting() {
                 return EngineOutput::Timeout(now);
             }
-            return EngineOutput::Timeout(self.deadlines.next().unwrap_or(now + IDLE_WAKE));
+            let idle = now + IDLE_WAKE;
+            return EngineOutput::Timeout(self.deadlines.next().map_or(idle, |at| at.min(idle)));
         }
     }
 

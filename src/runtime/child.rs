@@ -304,6 +304,8 @@ impl Fetters {
     #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
     fn lock(&self) -> io::Result<()> {
         // Where the kernel or the service manager forbids any of this, the child runs without it.
+        // Before the limit on files: until exec those of the server are open here.
+        die_first();
         limit(Resource::Core, Some(0), Some(0));
         let files = Some(VIDEO_CHILD_FILES_MAX);
         limit(Resource::Nofile, files, files);
@@ -313,7 +315,6 @@ impl Fetters {
         if self.memory_bytes.is_some() {
             limit(Resource::As, self.memory_bytes, self.memory_bytes);
         }
-        die_first();
         let _ = rustix::process::nice(self.niceness);
         // SAFETY: these calls change the child only; the set lives until after its call.
         unsafe {
@@ -464,6 +465,17 @@ mod tests {
         // Not by the network namespace, where it would be unreachable.
         let refused = said.matches("socket: Permission denied").count();
         assert_eq!(refused, 4, "{said}");
+    }
+
+    #[test]
+    fn a_child_dies_before_a_server_that_has_many_descriptors_open() {
+        // More than the child itself may have.
+        let open = |_| std::fs::File::open("/dev/null").unwrap();
+        let descriptors: Vec<_> = (0..100).map(open).collect();
+        let poll = Poll::new().unwrap();
+        let mut child = start(poll.registry(), "cat /proc/self/oom_score_adj >&2").unwrap();
+        assert_eq!(said_in_all(&mut child), "500");
+        drop(descriptors);
     }
 
     #[test]

@@ -17,9 +17,17 @@ use crate::media::time::{AUDIO_CLOCK_RATE, MediaTime};
 /// Durations that pass, in samples of 48 kHz: 10 to 60 ms. Shorter ones would cost each viewer
 /// more packets than a picture has; longer ones more delay than a re-encoding.
 const SAMPLES: std::ops::RangeInclusive<u64> = 480..=2_880;
-/// Lasting distance from the timestamps at which a packet is left out or missed: with the
+/// Lasting distance from the timestamps at which a short packet is left out or missed: with the
 /// jitter it stays below the 45 ms of early sound that people notice (ITU-R BT.1359-1).
 const SKEW_MAX: MediaTime = MediaTime::from_millis(20);
+
+/// The same for a packet of any duration. One of more than twice [`SKEW_MAX`] would take the sound beyond
+/// it on the other side, from where it would be brought back, and so on. So more than half of the packet
+/// is waited for, though less than the 40 ms that are taken for a gap: 36 ms with the longest.
+fn skew_max(duration: MediaTime) -> MediaTime {
+    let part = MediaTime::from_micros(duration.as_micros() * 3 / 5);
+    part.max(SKEW_MAX)
+}
 
 /// Gives a stream's packets their times.
 pub(super) struct Passer {
@@ -90,13 +98,14 @@ impl Passer {
             Placement::Cut => return Passed::LeftOut,
             Placement::Jump => return Passed::AfterJump(self.begin(packet, samples, pts)),
         }
-        timeline.observe(distance, samples_time(samples, AUDIO_CLOCK_RATE));
-        let skew = timeline.skew();
-        if skew > SKEW_MAX {
+        let duration = samples_time(samples, AUDIO_CLOCK_RATE);
+        timeline.observe(distance, duration);
+        let (skew, skew_max) = (timeline.skew(), skew_max(duration));
+        if skew > skew_max {
             timeline.advance(samples);
-            timeline.cut(MediaTime::ZERO);
-        } else if skew < MediaTime::ZERO.minus(SKEW_MAX) {
-            timeline.cut(MediaTime::ZERO);
+            timeline.shifted(duration);
+        } else if skew < MediaTime::ZERO.minus(skew_max) {
+            timeline.shifted(MediaTime::ZERO.minus(duration));
             return Passed::LeftOut;
         }
         let pts = timeline.end();
@@ -170,29 +179,51 @@ mod tests {
         assert!(matches!(at(&mut passer, 0), Passed::AfterJump(_)));
     }
 
+    /// Half an hour of a packet whose timestamps run fast or slow by `ppm`: how often a packet was left
+    /// out or missed.
+    fn corrections(packet: &[u8], millis: i64, ppm: i64) -> i64 {
+        let mut passer = passer();
+        let (mut corrections, mut end) = (0, 0);
+        let duration = millis * 1_000;
+        for index in 0..1_800_000 / millis {
+            let said = index * (duration + duration * ppm / 1_000_000);
+            match passer.push(packet, MediaTime::from_micros(said)) {
+                Passed::Packet(packet) => {
+                    let pts = packet.pts.as_micros();
+                    assert!(pts >= end, "packets overlap");
+                    assert!((pts - said).abs() < 40_000, "{ppm} ppm: {said} at {pts}");
+                    corrections += (pts - end) / duration;
+                    end = pts + duration;
+                }
+                Passed::LeftOut => corrections += 1,
+                other @ (Passed::AfterGap(_)
+                | Passed::AfterJump(_)
+                | Passed::Broken
+                | Passed::Unfit) => panic!("{millis} ms, {ppm} ppm: {other:?}"),
+            }
+        }
+        corrections
+    }
+
     #[test]
     fn drift_is_undone_by_a_packet_now_and_then() {
-        for ppm in [200, -200] {
-            let mut passer = passer();
-            let (mut passed, mut last) = (0, i64::MIN);
-            for index in 0..60_000_i64 {
-                let said = index * (20_000 + 20_000 * ppm / 1_000_000);
-                match at(&mut passer, said) {
-                    Passed::Packet(packet) => {
-                        let pts = packet.pts.as_micros();
-                        assert!(pts >= last + 20_000, "packets overlap");
-                        assert!((pts - said).abs() < 40_000, "{ppm} ppm: {said} at {pts}");
-                        last = pts;
-                        passed += 1;
-                    }
-                    Passed::LeftOut => {}
-                    other @ (Passed::AfterGap(_)
-                    | Passed::AfterJump(_)
-                    | Passed::Broken
-                    | Passed::Unfit) => panic!("{other:?}"),
-                }
+        // CELT of 10 ms, and one to three frames of 20 ms (RFC 6716 table 2 and §3.2).
+        for (packet, millis) in [
+            (&[0xf4, 0xff, 0xfe][..], 10),
+            (&PACKET, 20),
+            (&[0xfd, 0xff, 0xfe], 40),
+            (&[0xff, 3, 0xff, 0xfe, 0xfd], 60),
+        ] {
+            for ppm in [200, -200] {
+                // 360 ms in half an hour.
+                let needed = 360 / millis;
+                let made = corrections(packet, millis, ppm);
+                assert!(
+                    (needed - 2..=needed + 1).contains(&made),
+                    "{millis} ms, {ppm} ppm: {made} instead of {needed}"
+                );
             }
-            assert!(passed > 59_980, "{passed}");
+            assert_eq!(corrections(packet, millis, 0), 0);
         }
     }
 

@@ -129,6 +129,12 @@ impl Timeline {
         self.silence_left = SilenceBudget(left.minus(silence).max(MediaTime::ZERO));
     }
 
+    /// The sound was put later by `shift` (earlier, if negative), and is so much less behind the
+    /// timestamps from here on.
+    pub(super) fn shifted(&mut self, shift: MediaTime) {
+        self.skew_micros -= micros(shift);
+    }
+
     /// The part by which the sound should be longer (shorter, if negative) for now.
     pub(super) fn trim(&self) -> f64 {
         let beyond = (self.skew_micros.abs() - TOLERANCE_MICROS).max(0.0);

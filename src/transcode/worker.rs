@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::external::{ChildAction, ChildId, Ended, External, Fed, Piece};
+use super::external::{ChildAction, ChildId, Ended, External, Fed, Piece, Starts};
 use super::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeError, TranscodeStats};
 use crate::ids::{CoreId, PublisherId};
 use crate::limits::{
@@ -44,6 +44,8 @@ struct Stream {
     transcoder: Option<AudioTranscoder>,
     /// With a codec that a child process decodes.
     external: Option<External>,
+    /// Of its children, whatever codec each decodes: a publisher may change it with each packet.
+    starts: Starts,
     /// Packets that were broken before a child saw them.
     broken: u64,
     /// Times that a new configuration may still mend it.
@@ -270,6 +272,7 @@ impl Transcoder {
             config: config.clone(),
             transcoder: None,
             external: None,
+            starts: Starts::default(),
             broken: 0,
             mends_left: AUDIO_FORMAT_CHANGES_MAX,
             told: false,
@@ -332,10 +335,15 @@ impl Transcoder {
                 return Ok(());
             };
             if let Some(external) = &mut stream.external {
-                match external.feed(data, pts, received, &mut next_child) {
+                let runs = (&mut next_child, &mut stream.starts);
+                match external.feed(data, pts, received, runs) {
                     Fed::Taken => {}
                     Fed::Broken => stream.broken += 1,
-                    Fed::GivenUp => return Err(TranscodeError::ChildFails),
+                    Fed::GivenUp if external.has_begun() => {
+                        return Err(TranscodeError::ChildFails);
+                    }
+                    // What other codecs were decoded by has used all up.
+                    Fed::GivenUp => return Err(TranscodeError::TooManyChanges),
                 }
             } else {
                 transcoder.push(data, pts, &mut packets(core, publisher, received, sink));

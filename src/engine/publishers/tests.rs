@@ -156,3 +156,22 @@ fn publisher_that_is_not_read_because_it_is_ahead_is_not_silent() {
         "{control:?}"
     );
 }
+
+/// The watchdog takes a core that does not turn for seconds for one that is stuck.
+#[test]
+fn core_wakes_though_the_next_thing_to_do_is_far_off() {
+    let mut rig = Rig::new();
+    rig.asks(FIRST);
+    rig.accepted(FIRST, 1);
+    rig.outputs();
+    for _ in 0..10 {
+        let EngineOutput::Timeout(at) = rig.engine.poll_output(rig.now) else {
+            panic!("nothing is left to do");
+        };
+        let sleeps = at.saturating_duration_since(rig.now);
+        assert!(sleeps <= Duration::from_secs(1), "{sleeps:?}");
+        rig.now = at;
+        rig.engine.handle_timeout(rig.now);
+        rig.outputs();
+    }
+}

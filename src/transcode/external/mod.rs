@@ -90,9 +90,25 @@ pub(super) struct External {
     container: Container,
     run: Option<Run>,
     actions: VecDeque<ChildAction>,
-    /// When it was started lately.
-    starts: VecDeque<Instant>,
+    has_begun: bool,
     given_up: bool,
+}
+
+/// When a stream's children were started lately, whatever they decode.
+#[derive(Debug, Default)]
+pub(super) struct Starts(VecDeque<Instant>);
+
+impl Starts {
+    /// Takes one of them; `false`: there were too many.
+    fn take(&mut self, now: Instant) -> bool {
+        let Self(starts) = self;
+        starts.retain(|start| now.saturating_duration_since(*start) < STARTS_WITHIN);
+        let is_left = starts.len() < STARTS_MAX;
+        if is_left {
+            starts.push_back(now);
+        }
+        is_left
+    }
 }
 
 /// One run of the child.
@@ -124,7 +140,7 @@ pub(super) enum Fed {
     Taken,
     /// It is broken.
     Broken,
-    /// The child failed again and again: tell it.
+    /// There were too many runs: tell it.
     GivenUp,
 }
 
@@ -153,7 +169,7 @@ impl External {
             container,
             run: None,
             actions: VecDeque::new(),
-            starts: VecDeque::new(),
+            has_begun: false,
             given_up: false,
         })
     }
@@ -161,6 +177,11 @@ impl External {
     /// The configuration it decodes.
     pub(super) fn config(&self) -> &AudioConfig {
         &self.config
+    }
+
+    /// Whether there was a run.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// The run that is on.
@@ -174,13 +195,14 @@ impl External {
         self.actions.pop_front()
     }
 
-    /// Takes a packet, received at `now`; `next` is the name of the next run.
+    /// Takes a packet, received at `now`; `next` is the name of the next run, which is one of the
+    /// stream's `starts`.
     pub(super) fn feed(
         &mut self,
         packet: &[u8],
         pts: MediaTime,
         now: Instant,
-        next: &mut u64,
+        (next, starts): (&mut u64, &mut Starts),
     ) -> Fed {
         if self.given_up {
             return Fed::Broken;
@@ -200,9 +222,12 @@ impl External {
         if unfit {
             self.stop();
         }
-        if self.run.is_none() && !self.start(content, now, next) {
-            self.given_up = true;
-            return Fed::GivenUp;
+        if self.run.is_none() {
+            if !starts.take(now) {
+                self.given_up = true;
+                return Fed::GivenUp;
+            }
+            self.start(content, next);
         }
         let Some(run) = &mut self.run else {
             return Fed::Broken;
@@ -297,14 +322,9 @@ impl External {
         }
     }
 
-    /// Starts a run, if there were not too many.
-    fn start(&mut self, content: Content, now: Instant, next: &mut u64) -> bool {
-        self.starts
-            .retain(|start| now.saturating_duration_since(*start) < STARTS_WITHIN);
-        if self.starts.len() >= STARTS_MAX {
-            return false;
-        }
-        self.starts.push_back(now);
+    /// Starts a run.
+    fn start(&mut self, content: Content, next: &mut u64) {
+        self.has_begun = true;
         let child = ChildId(*next);
         *next = next.wrapping_add(1);
         self.actions.push_back(ChildAction::Start {
@@ -323,7 +343,6 @@ impl External {
             output: Vec::new(),
             hungry: None,
         });
-        true
     }
 }
 
@@ -391,9 +410,16 @@ mod tests {
     #[test]
     fn output_is_cut_into_the_packets_it_came_from() {
         let (mut external, mut next, now) = (nellymoser(), 0, now());
+        let mut starts = Starts::default();
         let later = SECOND.plus(MediaTime::from_millis(64));
-        assert_eq!(external.feed(&[0; 128], SECOND, now, &mut next), Fed::Taken);
-        assert_eq!(external.feed(&[0; 64], later, now, &mut next), Fed::Taken);
+        assert_eq!(
+            external.feed(&[0; 128], SECOND, now, (&mut next, &mut starts)),
+            Fed::Taken
+        );
+        assert_eq!(
+            external.feed(&[0; 64], later, now, (&mut next, &mut starts)),
+            Fed::Taken
+        );
         let starts = std::iter::from_fn(|| external.poll_action()).count();
         assert_eq!(starts, 4, "start, head and two packets");
         assert_eq!(pieces(&mut external, &vec![0; 512 * 8 - 1]), []);
@@ -404,26 +430,27 @@ mod tests {
     #[test]
     fn stuck_or_ended_child_is_started_anew_but_not_for_ever() {
         let (mut external, mut next, start) = (nellymoser(), 0, now());
+        let mut starts = Starts::default();
         let mut fed = Vec::new();
         for second in 0..30 {
             let now = start + Duration::from_secs(second);
-            fed.push(external.feed(&[0; 64], SECOND, now, &mut next));
+            fed.push(external.feed(&[0; 64], SECOND, now, (&mut next, &mut starts)));
         }
         assert_eq!(next, 5);
         let given_up = fed.iter().filter(|fed| **fed == Fed::GivenUp);
         assert_eq!(given_up.count(), 1);
-        let mut external = nellymoser();
-        external.feed(&[0; 64], SECOND, start, &mut next);
+        let (mut external, mut starts) = (nellymoser(), Starts::default());
+        external.feed(&[0; 64], SECOND, start, (&mut next, &mut starts));
         let first = external.child();
         external.ended();
-        external.feed(&[0; 64], SECOND, start, &mut next);
+        external.feed(&[0; 64], SECOND, start, (&mut next, &mut starts));
         assert_ne!(external.child(), first);
     }
 
     #[test]
     fn broken_packets_start_nothing() {
         let mut external = External::new(&AudioConfig::Ac3).unwrap();
-        let fed = external.feed(b"garbage", SECOND, now(), &mut 0);
+        let fed = external.feed(b"garbage", SECOND, now(), (&mut 0, &mut Starts::default()));
         assert_eq!(fed, Fed::Broken);
         assert_eq!(external.poll_action(), None);
     }

@@ -21,6 +21,10 @@ use super::order::OutputOrder;
 const FIRST_MS: u32 = 10_000;
 /// Times beyond this, in ms, would come near what FLV can tell (2^31): about 12 days.
 const LAST_MS: u32 = 1 << 30;
+/// Times up to so far before 0, in ms, are those of pictures that are shown long before the first: it
+/// and they may each say that they are shown 8 s from where they are decoded. What is further back
+/// belongs to another timeline.
+const BEFORE_MS_MAX: i64 = 10_000;
 /// How far a time is moved so that no two frames have the same, in ms.
 const SHIFT_MS_MAX: u32 = 100;
 
@@ -38,8 +42,8 @@ pub struct Source {
 pub enum Feed {
     /// With this millisecond.
     At(u32),
-    /// With this millisecond, and only to be decoded: pictures of later times came out already, or
-    /// too many frames have the same time.
+    /// With this millisecond, and only to be decoded: pictures of later times came out already, too
+    /// many frames have the same time, or it is shown too long before the first.
     Late(u32),
     /// Its time is too far from the first frame's to be told in FLV: the child is of no more use.
     Spent,
@@ -90,8 +94,12 @@ impl FrameMaker {
                 .pts
                 .minus(MediaTime::from_millis(i64::from(FIRST_MS)))
         });
-        let wanted = u32::try_from(source.pts.minus(base).as_millis());
-        let Some(wanted) = wanted.ok().filter(|wanted| *wanted <= LAST_MS) else {
+        let wanted = source.pts.minus(base).as_millis();
+        if (-BEFORE_MS_MAX..0).contains(&wanted) {
+            return Feed::Late(0);
+        }
+        let wanted = u32::try_from(wanted).ok();
+        let Some(wanted) = wanted.filter(|wanted| *wanted <= LAST_MS) else {
             return Feed::Spent;
         };
         if !encoded {

@@ -17,6 +17,7 @@ mod flv_reader;
 mod frames;
 mod matroska;
 mod order;
+mod starts;
 mod supervisor;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@
 //! FLV is replaced at once, and the core is asked for its cached frames once more; one that cannot
 //! show another picture size is replaced at the keyframe that brings it, without asking. After
 //! [`VIDEO_RESTARTS_MAX`] restarts within [`VIDEO_RESTART_WINDOW`] the stream is given up, with
-//! words for whoever looks.
+//! words for whoever looks; so it is, for a while, when it has had all the children it may (`starts`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::child::{Child, ChildId, Fed};
 use super::command::arguments;
+use super::starts::Starts;
 use super::{VideoMode, VideoSettings};
 use crate::ids::{CoreId, PublisherId, RoomName};
 use crate::limits::{
@@ -109,6 +110,7 @@ pub struct VideoTranscoder {
     streams: BTreeMap<PublisherId, Stream>,
     children: BTreeMap<ChildId, PublisherId>,
     next_child: u64,
+    starts: Starts,
     outputs: VecDeque<VideoOutput>,
     stats: VideoStats,
 }
@@ -122,6 +124,7 @@ impl VideoTranscoder {
             streams: BTreeMap::new(),
             children: BTreeMap::new(),
             next_child: 0,
+            starts: Starts::default(),
             outputs: VecDeque::new(),
             stats: VideoStats::default(),
         }
@@ -136,8 +139,8 @@ impl VideoTranscoder {
                 name,
                 config,
                 bit_rate,
-            } => self.open(core, publisher, name, config, bit_rate),
-            VideoMsg::Configure { publisher, config } => self.configure(publisher, &config),
+            } => self.open(core, publisher, name, (config, bit_rate), now),
+            VideoMsg::Configure { publisher, config } => self.configure(publisher, &config, now),
             VideoMsg::Frame {
                 publisher,
                 frame,
@@ -304,11 +307,14 @@ impl VideoTranscoder {
         core: CoreId,
         publisher: PublisherId,
         name: RoomName,
-        config: Arc<VideoConfig>,
-        bit_rate: Option<u32>,
+        (config, bit_rate): (Arc<VideoConfig>, Option<u32>),
+        now: Instant,
     ) {
         self.close(publisher, false);
-        if let Some((text, retry_after)) = self.refusal() {
+        let refusal = self
+            .refusal()
+            .or_else(|| self.starts_no_more(publisher, now));
+        if let Some((text, retry_after)) = refusal {
             self.stats.failures = self.stats.failures.saturating_add(1);
             log::warn!("video is not transcoded: {text} room={name}");
             let reply = VideoReply::Failed {
@@ -351,6 +357,19 @@ impl VideoTranscoder {
         })
     }
 
+    /// Takes one of the publish's starts; or why it is to have no child for now, and until when.
+    fn starts_no_more(
+        &mut self,
+        publisher: PublisherId,
+        now: Instant,
+    ) -> Option<(String, Option<Duration>)> {
+        (!self.starts.take(publisher, now)).then(|| {
+            let text = "it needs another ffmpeg again and again, and has had as many as it may of \
+                        late: let the encoder keep one codec, one picture size and steady times";
+            (text.into(), Some(VIDEO_RETRY_AFTER_REFUSAL))
+        })
+    }
+
     fn start(
         &mut self,
         publisher: PublisherId,
@@ -370,10 +389,15 @@ impl VideoTranscoder {
         Child::new(child, config, self.settings.encoder)
     }
 
-    /// Puts a new child in place of a stream's.
-    fn replace(&mut self, publisher: PublisherId, failed: bool) {
+    /// Puts a new child in place of a stream's, or gives the stream up if it has had too many of late;
+    /// whether there is one.
+    fn replace(&mut self, publisher: PublisherId, failed: bool, now: Instant) -> bool {
+        if let Some((text, retry_after)) = self.starts_no_more(publisher, now) {
+            self.fail(publisher, text, retry_after);
+            return false;
+        }
         let Some(stream) = self.streams.get(&publisher) else {
-            return;
+            return false;
         };
         let (name, config) = (stream.name.clone(), Arc::clone(&stream.config));
         let (old, bit_rate) = (stream.child.id, stream.bit_rate);
@@ -385,9 +409,10 @@ impl VideoTranscoder {
         if let Some(stream) = self.streams.get_mut(&publisher) {
             stream.child = child;
         }
+        true
     }
 
-    fn configure(&mut self, publisher: PublisherId, config: &Arc<VideoConfig>) {
+    fn configure(&mut self, publisher: PublisherId, config: &Arc<VideoConfig>, now: Instant) {
         let Some(stream) = self.streams.get_mut(&publisher) else {
             return;
         };
@@ -397,7 +422,7 @@ impl VideoTranscoder {
             return;
         }
         stream.size = size_of_record(config);
-        self.replace(publisher, false);
+        self.replace(publisher, false, now);
     }
 
     fn frame(
@@ -418,7 +443,7 @@ impl VideoTranscoder {
             let other = size.is_some() && stream.size.is_some() && size != stream.size;
             stream.size = size.or(stream.size);
             if other {
-                self.replace(publisher, false);
+                self.replace(publisher, false, now);
             }
         }
         let Some(stream) = self.streams.get_mut(&publisher) else {
@@ -430,8 +455,9 @@ impl VideoTranscoder {
                 self.stats.dropped = self.stats.dropped.saturating_add(frames);
             }
             Fed::Spent => {
-                self.replace(publisher, false);
-                self.ask_again(publisher);
+                if self.replace(publisher, false, now) {
+                    self.ask_again(publisher);
+                }
             }
         }
     }
@@ -466,10 +492,11 @@ impl VideoTranscoder {
             return;
         }
         stream.restarts.push_back(now);
-        self.stats.restarts = self.stats.restarts.saturating_add(1);
-        log::warn!("the video transcoder is restarted: {why} room={name}");
-        self.replace(publisher, true);
-        self.ask_again(publisher);
+        if self.replace(publisher, true, now) {
+            self.stats.restarts = self.stats.restarts.saturating_add(1);
+            log::warn!("the video transcoder is restarted: {why} room={name}");
+            self.ask_again(publisher);
+        }
     }
 
     /// All that a stream was to give has come, or cannot.

@@ -279,6 +279,20 @@ fn a_time_that_flv_cannot_tell_spends_the_child() {
     }
 }
 
+/// A keyframe that says it is shown 8 s after its decoding, and then a picture as long before its own.
+#[test]
+fn a_time_before_what_the_child_can_be_told_is_late() {
+    let mut maker = FrameMaker::new(None);
+    feed_all(&mut maker, &[16_000_000]);
+    let source = Source {
+        pts: MediaTime::ZERO,
+        received: instant(),
+    };
+    for encoded in [true, false] {
+        assert_eq!(maker.feed(source, encoded), Feed::Late(0));
+    }
+}
+
 /// Gives the child's pictures out as if they were of these milliseconds; the first of `told` is `first`'s.
 fn take_all(maker: &mut FrameMaker, first: u32, told: &[u32]) -> Vec<Result<i64, FlvReadError>> {
     let all = items(std::iter::once(CHILD_FLV.to_vec())).unwrap();

@@ -247,6 +247,43 @@ fn child_is_fed_and_read_and_ended_with_its_stream() {
     assert_eq!(replies(&mut worker, unit(5, &UNIT)).1, Vec::<String>::new());
 }
 
+/// The starts that are to be made, and what is said meanwhile, of AC-3 that is now and then called
+/// something else.
+fn starts_with_changes(config: &AudioConfig, changes: usize) -> (usize, Vec<String>) {
+    let (mut worker, _) = ac3_worker();
+    let (mut starts, mut told) = (1, Vec::new());
+    for config in [config, &AudioConfig::Ac3].iter().cycle().take(changes) {
+        let configure = TranscodeMsg::Configure {
+            publisher: PUBLISHER,
+            config: (*config).clone(),
+        };
+        told.extend(replies(&mut worker, configure).1);
+        told.extend(replies(&mut worker, ac3_unit()).1);
+        let actions = std::iter::from_fn(|| worker.poll_child());
+        let start = |action: &ChildAction| matches!(action, ChildAction::Start { .. });
+        starts += actions.filter(start).count();
+    }
+    (starts, told)
+}
+
+#[test]
+fn format_that_changes_again_and_again_starts_no_child_each_time() {
+    let few = starts_with_changes(&AudioConfig::Eac3, 4);
+    assert_eq!(few, (5, Vec::new()));
+    for other in [
+        AudioConfig::Eac3,
+        // Between two of them the stream needs no child.
+        AudioConfig::Aac(Bytes::from_static(&CONFIG)),
+    ] {
+        let (starts, told) = starts_with_changes(&other, 40);
+        assert_eq!(starts, 5);
+        assert_eq!(
+            told.first(),
+            Some(&TranscodeError::TooManyChanges.to_string())
+        );
+    }
+}
+
 #[test]
 fn ffmpeg_that_is_missing_or_too_busy_is_told_with_what_to_do() {
     for (ended, advice) in [

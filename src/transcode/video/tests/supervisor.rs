@@ -115,6 +115,38 @@ impl World {
         self.read();
     }
 
+    /// Sends the frame with a number, shown so long after it is decoded.
+    fn frame_shown_after(&mut self, number: i64, offset_ms: i64) {
+        let dts = MediaTime::from_millis(number * 33);
+        let frame = CodedFrame {
+            pts: dts.plus(MediaTime::from_millis(offset_ms)),
+            dts,
+            key: number % 60 == 0,
+            recovery: false,
+            disposable: false,
+            data: Bytes::from(format!("<{number}>")),
+            received: self.now,
+        };
+        self.send(VideoMsg::Frame {
+            publisher: PUBLISHER,
+            frame,
+            decode_only: false,
+        });
+        self.read();
+    }
+
+    /// The stream is of another picture size from here on, or of the first again.
+    fn configure(&mut self, other: bool) {
+        let mut config = config(VideoCodec::Avc);
+        if other {
+            config.size = Some((640, 480));
+        }
+        self.send(VideoMsg::Configure {
+            publisher: PUBLISHER,
+            config: Arc::new(config),
+        });
+    }
+
     /// Sends `count` frames in real time, each read by the child at once.
     fn run(&mut self, count: usize) {
         for _ in 0..count {

@@ -124,3 +124,76 @@ fn failures_far_apart_end_nothing() {
     assert_eq!(world.failure(), None);
     assert_eq!(world.restarts(), 20);
 }
+
+/// The cached frames are sent once more to each new child, and with them what spends it.
+#[test]
+fn pictures_shown_long_before_the_first_cost_no_child() {
+    let mut world = World::open(VideoSettings::default());
+    for _ in 0..20 {
+        world.frame_shown_after(600, 8_000);
+        world.frame_shown_after(601, -8_000);
+    }
+    assert_eq!((world.started.len(), world.restarts()), (1, 0));
+    let expected = [("<600>".into(), 0), ("<601>".into(), 2)];
+    assert_eq!(world.commands(), expected);
+}
+
+#[test]
+fn times_that_no_child_can_be_told_start_no_children_without_end() {
+    let mut world = World::open(VideoSettings::default());
+    let days = 13 * 86_400_000;
+    for _ in 0..100 {
+        world.frame_shown_after(600, 0);
+        world.frame_shown_after(601, days);
+    }
+    assert_eq!(world.started.len(), 8);
+    let (text, retry_after) = world.failure().unwrap();
+    assert!(text.contains("again and again"), "{text}");
+    assert_eq!(retry_after, Some(Duration::from_secs(10)));
+    assert_eq!(world.started.len(), world.killed.len());
+}
+
+#[test]
+fn a_few_configurations_in_a_row_are_served_at_once() {
+    let mut world = World::open(VideoSettings::default());
+    for round in 0..3 {
+        for change in 0..7 {
+            world.configure((round + change) % 2 == 0);
+            world.run(1);
+        }
+        assert_eq!(world.failure(), None, "in round {round}");
+        assert_eq!(world.started.len(), 1 + 7 * (round + 1));
+        world.pass(Duration::from_secs(40));
+    }
+}
+
+#[test]
+fn configurations_without_end_start_no_children_without_end() {
+    let mut world = World::open(VideoSettings::default());
+    let start = world.now;
+    // The core begins anew with each other configuration, whatever was said before.
+    for change in 0..1_000 {
+        world.configure(change % 2 == 0);
+        world.run(1);
+        if world.transcoder.stats().streams == 0 {
+            world.open_stream(PUBLISHER);
+        }
+    }
+    let seconds = usize::try_from((world.now - start).as_secs()).unwrap();
+    let expected = 8 + seconds / 5;
+    assert!(
+        (expected - 1..=expected).contains(&world.started.len()),
+        "{} in {seconds} s",
+        world.started.len()
+    );
+    assert!(world.failure().unwrap().0.contains("again and again"));
+    // Another publish has a budget of its own.
+    let before = world.started.len();
+    world.open_stream(PublisherId(8));
+    assert_eq!(world.started.len(), before + 1);
+    // And this one has it again after a while.
+    world.pass(Duration::from_secs(40));
+    world.replies.clear();
+    world.open_stream(PUBLISHER);
+    assert_eq!(world.failure(), None);
+}
