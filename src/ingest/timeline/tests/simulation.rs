@@ -281,6 +281,39 @@ fn timestamps_that_stand_still_are_replaced_by_the_arrival() {
     }
 }
 
+/// A publish of 40 s whose picture leaves 350 ms after the sound of the same moment, and whose
+/// `paused` track has nothing between the tenth and the 22nd second. Gives how long after the sound
+/// of a moment its picture is placed, in ms, before the pause and after it.
+fn paused_track(paused: TrackKind) -> [i64; 2] {
+    let mut publish = Publish::new();
+    let mut messages = Vec::new();
+    while let message = publish.next()
+        && message.micros < 40_000_000
+    {
+        let delay = if message.track == Video { 350_000 } else { 0 };
+        let is_paused = (10_000_000..22_000_000).contains(&message.micros);
+        if message.track != paused || !is_paused {
+            messages.push((message.micros + delay, message));
+        }
+    }
+    messages.sort_by_key(|(at, _)| *at);
+    let mut moved = [[0; 2]; 2];
+    for (at, message) in messages {
+        let mapped = publish.map(message, message.timestamp(), at);
+        assert!(!mapped.jumped, "a jump at {at}");
+        let after = usize::from(message.micros >= 22_000_000);
+        let by = mapped.dts.as_millis() - i64::from(message.timestamp());
+        moved[after][usize::from(message.track == Video)] = by;
+    }
+    moved.map(|[audio, video]| video - audio)
+}
+
+#[test]
+fn a_track_that_paused_goes_on_in_step_with_the_other() {
+    assert_eq!(paused_track(Audio), [0, 0]);
+    assert_eq!(paused_track(Video), [0, 0]);
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
     #[test]
