@@ -196,9 +196,12 @@ impl AvcTrack {
         };
         let unit = match AccessUnit::scan(&message, start, length_size) {
             Ok(unit) => unit,
-            Err(error) => {
+            Err((error, read)) => {
                 report.drop(DropReason::Malformed);
                 report.warn(IngestWarning::BadVideo(error));
+                if !read.is_disposable() {
+                    self.lost_frame();
+                }
                 return None;
             }
         };
@@ -376,6 +379,36 @@ struct AccessUnit {
     picture: Option<Picture>,
 }
 
+/// What the headers of an access unit's NAL units say, up to where it breaks the rules.
+#[derive(Debug, Clone, Copy, Default)]
+struct ReadBefore {
+    /// There is a slice with `nal_ref_idc` 0; all of its picture have it then (14496-10 §7.4.1).
+    unreferenced: bool,
+    /// There is something that later pictures need.
+    needed: bool,
+}
+
+impl ReadBefore {
+    fn add(&mut self, first: Option<&u8>) {
+        let Some(Ok(header)) = first.map(|first| NalHeader::parse(*first)) else {
+            return;
+        };
+        match header.nal_type {
+            NalType::Slice | NalType::Partition | NalType::IdrSlice => {
+                self.unreferenced |= !header.referenced;
+                self.needed |= header.referenced;
+            }
+            NalType::Sps | NalType::Pps => self.needed = true,
+            NalType::Sei | NalType::Other(_) => {}
+        }
+    }
+
+    /// Whether what follows is known to need nothing of it.
+    fn is_disposable(self) -> bool {
+        self.unreferenced && !self.needed
+    }
+}
+
 /// What the slices of an access unit have in common.
 #[derive(Debug, Clone)]
 struct Picture {
@@ -388,19 +421,25 @@ struct Picture {
 
 impl AccessUnit {
     /// Sorts a message's NAL units. One that breaks the rules spoils all of them: a part of a
-    /// picture is worse than none.
-    fn scan(message: &[u8], start: usize, size: NalLengthSize) -> Result<Self, AvcError> {
+    /// picture is worse than none. The error comes with what was read before it.
+    fn scan(
+        message: &[u8],
+        start: usize,
+        size: NalLengthSize,
+    ) -> Result<Self, (AvcError, ReadBefore)> {
         let mut unit = Self {
             nal_units: Vec::new(),
             parameter_sets: Vec::new(),
             picture: None,
         };
+        let mut read = ReadBefore::default();
         for (index, range) in NalUnits::new(message, start, size).enumerate() {
-            let range = range?;
+            let range = range.map_err(|error| (error, read))?;
             if index >= NAL_UNITS_PER_ACCESS_UNIT_MAX {
-                return Err(AvcError::TooManyNalUnits);
+                return Err((AvcError::TooManyNalUnits, read));
             }
-            unit.add(message, range)?;
+            read.add(message.get(range.start));
+            unit.add(message, range).map_err(|error| (error, read))?;
         }
         Ok(unit)
     }
