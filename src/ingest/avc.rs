@@ -29,7 +29,7 @@ pub(super) struct AvcTrack {
     gate: Gate,
     /// The SPS of the last IDR picture, or before one, the first that came.
     sps: Option<SpsInfo>,
-    /// A PPS came that viewers who are already watching do not have.
+    /// A set came that viewers who are already watching do not have.
     sets_due: bool,
     last_pts: Option<MediaTime>,
     /// Why browsers cannot play what this SPS brings; once found, it stays for the SPS.
@@ -229,13 +229,14 @@ impl AvcTrack {
         }
         self.watch_fields(&picture, &message, report);
         self.watch_order(picture.bidirectional, pts, report);
+        let parameter_sets = self.due_sets(picture.key);
         Some(VideoFrame {
             pts,
             dts: timing.dts,
             key: picture.key,
             recovery,
-            disposable: !picture.referenced,
-            parameter_sets: self.due_sets(picture.key),
+            disposable: !picture.referenced && parameter_sets.is_none(),
+            parameter_sets,
             data: message,
             start,
             nal_units: unit.nal_units,
@@ -280,14 +281,18 @@ impl AvcTrack {
         }
     }
 
-    /// The sets a frame must bring: all of them with a keyframe; and between keyframes when a PPS
-    /// changed, since the frames from here on may refer to it.
+    /// The sets a frame must bring: all of them with a keyframe; between keyframes those that
+    /// changed, since the frames from here on may refer to them. Who began with the keyframe has
+    /// the others: all of them with each change would be a thousand times what was published.
     fn due_sets(&mut self, key: bool) -> Option<Arc<ParameterSets>> {
-        if !key && !self.sets_due {
-            return None;
+        let changed = match std::mem::take(&mut self.sets_due) {
+            true => self.store.take_changed(),
+            false => None,
+        };
+        match key {
+            true => self.store.sets(),
+            false => changed,
         }
-        self.sets_due = false;
-        self.store.sets()
     }
 
     /// Fields are found where they are used and not where they are allowed: x264 and cameras
