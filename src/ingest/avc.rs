@@ -29,7 +29,7 @@ pub(super) struct AvcTrack {
     gate: Gate,
     /// The SPS of the last IDR picture, or before one, the first that came.
     sps: Option<SpsInfo>,
-    /// A PPS came that viewers who are already watching do not have.
+    /// A set came that viewers who are already watching do not have.
     sets_due: bool,
     last_pts: Option<MediaTime>,
     /// Why browsers cannot play what this SPS brings; once found, it stays for the SPS.
@@ -196,9 +196,12 @@ impl AvcTrack {
         };
         let unit = match AccessUnit::scan(&message, start, length_size) {
             Ok(unit) => unit,
-            Err(error) => {
+            Err((error, read)) => {
                 report.drop(DropReason::Malformed);
                 report.warn(IngestWarning::BadVideo(error));
+                if !read.is_disposable() {
+                    self.lost_frame();
+                }
                 return None;
             }
         };
@@ -226,13 +229,14 @@ impl AvcTrack {
         }
         self.watch_fields(&picture, &message, report);
         self.watch_order(picture.bidirectional, pts, report);
+        let parameter_sets = self.due_sets(picture.key);
         Some(VideoFrame {
             pts,
             dts: timing.dts,
             key: picture.key,
             recovery,
-            disposable: !picture.referenced,
-            parameter_sets: self.due_sets(picture.key),
+            disposable: !picture.referenced && parameter_sets.is_none(),
+            parameter_sets,
             data: message,
             start,
             nal_units: unit.nal_units,
@@ -277,14 +281,18 @@ impl AvcTrack {
         }
     }
 
-    /// The sets a frame must bring: all of them with a keyframe; and between keyframes when a PPS
-    /// changed, since the frames from here on may refer to it.
+    /// The sets a frame must bring: all of them with a keyframe; between keyframes those that
+    /// changed, since the frames from here on may refer to them. Who began with the keyframe has
+    /// the others: all of them with each change would be a thousand times what was published.
     fn due_sets(&mut self, key: bool) -> Option<Arc<ParameterSets>> {
-        if !key && !self.sets_due {
-            return None;
+        let changed = match std::mem::take(&mut self.sets_due) {
+            true => self.store.take_changed(),
+            false => None,
+        };
+        match key {
+            true => self.store.sets(),
+            false => changed,
         }
-        self.sets_due = false;
-        self.store.sets()
     }
 
     /// Fields are found where they are used and not where they are allowed: x264 and cameras
@@ -376,6 +384,36 @@ struct AccessUnit {
     picture: Option<Picture>,
 }
 
+/// What the headers of an access unit's NAL units say, up to where it breaks the rules.
+#[derive(Debug, Clone, Copy, Default)]
+struct ReadBefore {
+    /// There is a slice with `nal_ref_idc` 0; all of its picture have it then (14496-10 §7.4.1).
+    unreferenced: bool,
+    /// There is something that later pictures need.
+    needed: bool,
+}
+
+impl ReadBefore {
+    fn add(&mut self, first: Option<&u8>) {
+        let Some(Ok(header)) = first.map(|first| NalHeader::parse(*first)) else {
+            return;
+        };
+        match header.nal_type {
+            NalType::Slice | NalType::Partition | NalType::IdrSlice => {
+                self.unreferenced |= !header.referenced;
+                self.needed |= header.referenced;
+            }
+            NalType::Sps | NalType::Pps => self.needed = true,
+            NalType::Sei | NalType::Other(_) => {}
+        }
+    }
+
+    /// Whether what follows is known to need nothing of it.
+    fn is_disposable(self) -> bool {
+        self.unreferenced && !self.needed
+    }
+}
+
 /// What the slices of an access unit have in common.
 #[derive(Debug, Clone)]
 struct Picture {
@@ -388,19 +426,25 @@ struct Picture {
 
 impl AccessUnit {
     /// Sorts a message's NAL units. One that breaks the rules spoils all of them: a part of a
-    /// picture is worse than none.
-    fn scan(message: &[u8], start: usize, size: NalLengthSize) -> Result<Self, AvcError> {
+    /// picture is worse than none. The error comes with what was read before it.
+    fn scan(
+        message: &[u8],
+        start: usize,
+        size: NalLengthSize,
+    ) -> Result<Self, (AvcError, ReadBefore)> {
         let mut unit = Self {
             nal_units: Vec::new(),
             parameter_sets: Vec::new(),
             picture: None,
         };
+        let mut read = ReadBefore::default();
         for (index, range) in NalUnits::new(message, start, size).enumerate() {
-            let range = range?;
+            let range = range.map_err(|error| (error, read))?;
             if index >= NAL_UNITS_PER_ACCESS_UNIT_MAX {
-                return Err(AvcError::TooManyNalUnits);
+                return Err((AvcError::TooManyNalUnits, read));
             }
-            unit.add(message, range)?;
+            read.add(message.get(range.start));
+            unit.add(message, range).map_err(|error| (error, read))?;
         }
         Ok(unit)
     }

@@ -209,6 +209,7 @@ impl Stream {
                     Err(error) => {
                         report.drop(DropReason::Malformed);
                         report.warn(IngestWarning::BadVideo(error));
+                        self.gate.close();
                         return None;
                     }
                 };

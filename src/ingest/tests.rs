@@ -248,20 +248,51 @@ fn empty_and_tiny_messages_are_counted_and_the_stream_goes_on() {
 }
 
 #[test]
-fn malformed_access_unit_is_dropped_whole() {
-    let mut rig = Rig::configured();
-    rig.picture(0, &[IDR]);
-    let mut overrun = access_unit(0, &[P, P]);
+fn malformed_access_unit_is_dropped_whole_and_video_resumes_with_a_keyframe() {
+    let cut = |nal_units: &[&[u8]]| {
+        let mut message = access_unit(0, nal_units);
+        message.pop();
+        message
+    };
+    for message in [
+        cut(&[P, P]),
+        cut(&[B]),
+        access_unit(0, &[&[0xc1, 0x9a, 0x02]]),
+        access_unit(0, &[&[0x41]]),
+        access_unit(0, &vec![P; 1_025]),
+        access_unit(0, &[OTHER_PPS, B, &[0x81]]),
+    ] {
+        let mut rig = Rig::configured();
+        rig.picture(0, &[IDR]);
+        rig.video(40, &message);
+        rig.picture(80, &[P]);
+        assert_eq!(rig.frames().len(), 1, "what follows refers to it");
+        rig.picture(120, &[IDR]);
+        rig.picture(160, &[P]);
+        assert_eq!(rig.frames().len(), 3);
+        assert_eq!(rig.dropped(DropReason::Malformed), 1);
+        assert_eq!(rig.dropped(DropReason::KeyframeMissing), 1);
+        assert_eq!(rig.warnings().len(), 1);
+    }
+}
+
+#[test]
+fn malformed_picture_to_which_nothing_refers_interrupts_nothing() {
+    let mut overrun = access_unit(0, &[B, B]);
     overrun.pop();
-    rig.video(40, &overrun);
-    rig.picture(80, &[&[0xc1, 0x9a, 0x02]]);
-    rig.picture(120, &[&[0x41]]);
-    let many: Vec<&[u8]> = vec![P; 1_025];
-    rig.picture(160, &many);
-    rig.picture(200, &[P]);
-    assert_eq!(rig.frames().len(), 2);
-    assert_eq!(rig.dropped(DropReason::Malformed), 4);
-    assert_eq!(rig.warnings().len(), 1);
+    for message in [
+        overrun,
+        access_unit(0, &[SEI, &[0x01]]),
+        access_unit(0, &[B, &[0x81]]),
+        access_unit(0, &vec![B; 1_025]),
+    ] {
+        let mut rig = Rig::configured();
+        rig.picture(0, &[IDR]);
+        rig.video(40, &message);
+        rig.picture(80, &[P]);
+        assert_eq!(rig.frames().len(), 2);
+        assert_eq!(rig.dropped(DropReason::Malformed), 1);
+    }
 }
 
 #[test]
@@ -362,11 +393,12 @@ fn any_message() -> impl Strategy<Value = (bool, u32, Vec<u8>)> {
 
 #[test]
 fn video_of_which_nothing_can_be_shown_is_said() {
-    let picture = access_unit(0, &[P]);
-    for (mut rig, why) in [
-        (Rig::new(), "without its sequence header"),
-        (Rig::configured(), "no keyframe comes"),
+    for (mut rig, picture, why) in [
+        (Rig::new(), P, "without its sequence header"),
+        (Rig::configured(), P, "no keyframe comes"),
+        (Rig::configured(), &[0x65][..], "a slice header cannot"),
     ] {
+        let picture = access_unit(0, &[picture]);
         let advice = rig.advised_after(&picture);
         assert!(rig.frames().is_empty());
         assert!(

@@ -12,12 +12,14 @@ use crate::media::time::{MediaTime, Timebase};
 use drift::Drift;
 use pace::Pace;
 
-/// A step forward of a track beyond this, in ms, is a new beginning and not a pause.
+/// A step forward of a track beyond this, in ms, is a new beginning, unless it was a pause that
+/// took as long.
 const JUMP_FORWARD_MS: i64 = 10_000;
 /// A step back of a track beyond this, in ms, is a new beginning and not an unsteady clock.
 const JUMP_BACK_MS: i64 = -1_000;
 /// A step forward by this much more than the time that it took, in ms, is a new beginning if it
-/// leads ahead of the clock: waiting for the clock would only stop the picture.
+/// leads ahead of the clock: waiting for the clock would only stop the picture. A pause whose
+/// length is known as well is none.
 const LEAP_MS: i64 = 2_000;
 /// Tracks whose timestamps are at most this far apart, in ms, count by the same clock.
 const SAME_CLOCK_MS: i64 = 10_000;
@@ -143,7 +145,7 @@ impl Timeline {
         };
         self.drift.advance(now);
         let stuck = own.is_some_and(|own| is_stuck(&own, timestamp, now));
-        let jumped = own.is_some_and(|own| self.is_jump(&own, timestamp, now));
+        let jumped = own.is_some_and(|own| self.is_jump(&own, other, timestamp, now));
         let anchor = match own {
             Some(own) if !jumped && !stuck => own.anchor(timestamp),
             Some(_) | None => self.anchor(own, other, timestamp, now),
@@ -242,15 +244,45 @@ impl Timeline {
         self.drift.correction().plus(self.pace.shift())
     }
 
-    fn is_jump(&self, own: &TrackClock, timestamp: u32, now: Instant) -> bool {
+    fn is_jump(
+        &self,
+        own: &TrackClock,
+        other: Option<TrackClock>,
+        timestamp: u32,
+        now: Instant,
+    ) -> bool {
         let distance = own.distance_ms(timestamp);
-        if !(JUMP_BACK_MS..=JUMP_FORWARD_MS).contains(&distance) {
+        if distance < JUMP_BACK_MS {
             return true;
+        }
+        if distance > JUMP_FORWARD_MS {
+            return !self.is_pause(own, other, timestamp, now);
         }
         let took = elapsed(own.arrival, now).as_millis();
         let leaps = distance.saturating_sub(took) > LEAP_MS;
         let position = self.position(own.anchor(timestamp));
         leaps && position.minus(self.timebase.media_time(now)) > MediaTime::from_millis(LEAP_MS)
+    }
+
+    /// Whether a track that went far forward was only silent meanwhile (a muted source, a screen on
+    /// which nothing moves): as much time has passed; or it is where the other is by then, which
+    /// counts by the same anchor, if what comes is held up or sent faster than it plays.
+    fn is_pause(
+        &self,
+        own: &TrackClock,
+        other: Option<TrackClock>,
+        timestamp: u32,
+        now: Instant,
+    ) -> bool {
+        let took = elapsed(own.arrival, now).as_millis();
+        if own.distance_ms(timestamp).abs_diff(took) <= LEAP_MS.unsigned_abs() {
+            return true;
+        }
+        let position = self.position(own.anchor(timestamp));
+        other
+            .filter(|other| other.generation == own.generation)
+            .map(|other| position.minus(other.position(now)).as_millis())
+            .is_some_and(|apart| (-LEAP_MS..=LEAP_MS).contains(&apart))
     }
 
     /// The anchor of a track that begins, has jumped, or whose timestamps stand still.

@@ -57,7 +57,7 @@ impl Rendition {
     }
 }
 
-/// The parameter sets that a keyframe needs, each a NAL unit without start code or length
+/// Parameter sets that a decoder needs, each a NAL unit without start code or length
 /// (14496-10 §7.3.2): every SPS, then every PPS, in the order of their ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ParameterSets {
@@ -76,9 +76,10 @@ pub struct VideoFrame {
     pub key: bool,
     /// See [`CodedFrame::recovery`](crate::media::codec::CodedFrame::recovery).
     pub recovery: bool,
-    /// Whether nothing refers to it (`nal_ref_idc` 0 in every slice): may be left out.
+    /// Whether nothing refers to it (`nal_ref_idc` 0 in every slice) or to sets that it brings: may
+    /// be left out.
     pub disposable: bool,
-    /// For a keyframe, the sets in force.
+    /// For a keyframe, the sets in force; for another, those that changed before it, if any.
     pub parameter_sets: Option<Arc<ParameterSets>>,
     /// The message that held it.
     pub data: Bytes,

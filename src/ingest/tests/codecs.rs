@@ -253,6 +253,21 @@ fn hevc_begins_with_a_random_access_picture_and_never_before_its_record() {
 }
 
 #[test]
+fn malformed_hevc_picture_is_dropped_and_video_resumes_with_a_keyframe() {
+    let mut rig = Rig::new();
+    rig.video(0, &hevc(0x90, HVCC));
+    rig.video(0, &hevc(0x93, HEVC_IDR));
+    rig.video(40, &hevc(0xa3, &HEVC_P[..7]));
+    rig.video(80, &hevc(0xa3, HEVC_P));
+    assert_eq!(rig.coded().len(), 1, "what follows refers to it");
+    rig.video(120, &hevc(0x93, HEVC_IDR));
+    rig.video(160, &hevc(0xa3, HEVC_P));
+    assert_eq!(rig.coded().len(), 3);
+    assert_eq!(rig.dropped(DropReason::Malformed), 1);
+    assert_eq!(rig.dropped(DropReason::KeyframeMissing), 1);
+}
+
+#[test]
 fn hevc_and_av1_in_legacy_tags_are_the_same() {
     let mut rig = Rig::new();
     let message = |first: u8, kind: u8, rest: &[u8]| {
@@ -337,7 +352,7 @@ fn bad_and_tiny_messages_of_every_codec_are_counted_and_the_stream_goes_on() {
     rig.video(10, &hevc(0xa3, &[0, 0, 0, 9, 2]));
     rig.video(10, &hevc(0xa3, &[0, 0, 0, 2, 0x4e, 1]));
     rig.video(20, &hevc(0x95, &[1]));
-    rig.video(40, &hevc(0xa3, HEVC_P));
+    rig.video(40, &hevc(0x93, HEVC_IDR));
     assert_eq!(rig.coded().len(), 2);
     assert_eq!(rig.dropped(DropReason::BadTag), 4);
     assert_eq!(rig.dropped(DropReason::BadConfig), 1);

@@ -82,16 +82,30 @@ fn repeated_sets_change_nothing() {
 }
 
 #[test]
-fn pps_that_changes_between_keyframes_comes_with_the_next_frame() {
+fn pps_that_changes_between_keyframes_comes_alone_with_the_next_frame() {
+    // PPS 1 of SPS 0.
+    let second = &[0x68, 0x5c, 0x04, 0x72][..];
     let mut rig = Rig::configured();
     rig.picture(0, &[IDR]);
     rig.picture(40, &[OTHER_PPS, P]);
     rig.picture(80, &[P]);
+    rig.picture(120, &[second]);
+    rig.picture(120, &[PPS]);
+    rig.picture(120, &[OTHER_PPS, P]);
+    rig.picture(160, &[PPS, B]);
+    rig.picture(200, &[IDR]);
     let frames = rig.frames();
-    let sets = frames[1].parameter_sets.as_ref().unwrap();
-    assert_eq!(sets.nal_units, [SPS, OTHER_PPS]);
+    let sets = |index: usize| {
+        let sets = frames[index].parameter_sets.as_ref();
+        sets.map(|sets| sets.nal_units.clone()).unwrap_or_default()
+    };
+    assert_eq!(sets(1), [OTHER_PPS]);
     assert!(!frames[1].key);
     assert!(frames[2].parameter_sets.is_none());
+    assert_eq!(sets(3), [OTHER_PPS, second], "the last of each id");
+    assert_eq!(sets(4), [PPS]);
+    assert!(!frames[4].disposable, "its sets are not");
+    assert_eq!(sets(5), [SPS, PPS, second], "all that a decoder needs");
 }
 
 #[test]
@@ -103,7 +117,7 @@ fn sps_with_an_id_not_in_use_interrupts_nothing() {
     rig.picture(40, &[&second, P]);
     assert_eq!(rig.frames().len(), 2);
     let sets = rig.frames()[1].parameter_sets.as_ref().unwrap();
-    assert_eq!(sets.nal_units, [SPS, &second, PPS]);
+    assert_eq!(sets.nal_units, [&second[..]]);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //!   seen a still picture all that time. What they missed keeps its times, which are past: its
 //!   pictures are decoded as they come, to show the last, and its sound is left out. If the publish
 //!   does not catch up (the encoder was stopped, its timestamps too), it is put where the clock is.
+//!   If it does so slowly, it is put there as well, and what it gains then is pressed together; where
+//!   that may not be, it keeps its times as long as it gains, and its sound is heard.
 //! - **A head start**: a relay sends at once what it had gathered before it connected. Up to
 //!   [`SKIP_MAX`] of that are pressed together: the stream begins at its live edge. Not if its
 //!   pictures are reordered, since the order of their times would be lost.
@@ -26,10 +28,16 @@ const STALL_DELAY: MediaTime = MediaTime::from_millis(1_000);
 const CAUGHT_UP: MediaTime = MediaTime::from_millis(200);
 /// A burst is over when nothing came ahead of the clock for so long.
 const BURST: Duration = Duration::from_millis(100);
-/// Within this, a burst has brought more than half as much media.
+/// Within this, a burst has brought half as much media more than it took.
 const CATCH_UP_SEEN: Duration = Duration::from_millis(500);
 /// After so long it will not any more.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+/// What part of the time a burst gains.
+const BURST_GAIN: u32 = 2;
+/// What part of it a slow uplink gains.
+const SLOW_GAIN: u32 = 8;
+/// How long that is watched for: that part of it is more than jitter feigns.
+const GAIN_SEEN: Duration = Duration::from_secs(2);
 /// How far a publish may be ahead of the clock: more than encoders and relays put into one burst,
 /// and what a viewer's jitter buffer takes.
 const AHEAD_MAX: MediaTime = MediaTime::from_millis(1_000);
@@ -57,9 +65,42 @@ pub(super) struct Pace {
 #[derive(Debug, Clone, Copy)]
 struct Backlog {
     since: Instant,
-    /// The lead of the first message after the stall, and of messages before it.
+    /// The lead of the first message after the stall, or the greatest before `since`.
     lead: MediaTime,
+    /// The greatest lead so far.
+    best: MediaTime,
+    /// The lead of messages before the stall.
     usual: MediaTime,
+    /// It gains less than a burst does.
+    slow: bool,
+}
+
+impl Backlog {
+    /// Goes on behind, as long as the publish gains: what it was moved by now could not be pressed
+    /// together later, and would be its delay for good.
+    fn go_on(mut self, now: Instant) -> Option<Self> {
+        let seen = now.saturating_duration_since(self.since) >= GAIN_SEEN;
+        if self.slow && !seen {
+            return Some(self);
+        }
+        if !self.gains(SLOW_GAIN, now) {
+            return None;
+        }
+        self.slow = !self.gains(BURST_GAIN, now);
+        if seen {
+            (self.since, self.lead) = (now, self.best);
+        }
+        Some(self)
+    }
+
+    /// Whether it gained the `fraction`th part of the time from `since` to `now`.
+    fn gains(&self, fraction: u32, now: Instant) -> bool {
+        let wanted = now
+            .saturating_duration_since(self.since)
+            .checked_div(fraction);
+        let wanted = i64::try_from(wanted.unwrap_or_default().as_micros()).unwrap_or(i64::MAX);
+        self.best.minus(self.lead).as_micros() >= wanted
+    }
 }
 
 impl Pace {
@@ -96,9 +137,9 @@ impl Pace {
         self.burst_until.is_some_and(|until| now < until)
     }
 
-    /// Whether what a stall held up is still coming.
+    /// Whether what a stall held up is still coming, and so fast that its sound cannot be heard.
     pub(super) fn is_behind(&self) -> bool {
-        self.backlog.is_some()
+        self.backlog.is_some_and(|backlog| !backlog.slow)
     }
 
     /// The order of pictures' times must not change: nothing is pressed together.
@@ -121,8 +162,13 @@ impl Pace {
             && usual.minus(lead) >= STALL_DELAY
         {
             let usual = self.backlog.map_or(usual, |backlog| backlog.usual);
-            let since = now;
-            self.backlog = Some(Backlog { since, lead, usual });
+            self.backlog = Some(Backlog {
+                since: now,
+                lead,
+                best: lead,
+                usual,
+                slow: false,
+            });
             return None;
         }
         if let Some(backlog) = self.backlog {
@@ -141,20 +187,29 @@ impl Pace {
         None
     }
 
-    fn catch_up(&mut self, backlog: Backlog, lead: MediaTime, now: Instant) -> Option<MediaTime> {
+    fn catch_up(
+        &mut self,
+        mut backlog: Backlog,
+        lead: MediaTime,
+        now: Instant,
+    ) -> Option<MediaTime> {
         let behind = backlog.usual.minus(lead);
         if behind <= CAUGHT_UP {
             self.backlog = None;
             return None;
         }
+        backlog.best = backlog.best.max(lead);
         let took = now.saturating_duration_since(backlog.since);
-        let gained = lead.minus(backlog.lead).as_micros();
-        let half = i64::try_from(took.as_micros() / 2).unwrap_or(i64::MAX);
-        let catches_up = took < CATCH_UP_SEEN || gained >= half;
-        if catches_up && took < CATCH_UP_MAX {
+        let catches_up = took < CATCH_UP_SEEN || backlog.gains(BURST_GAIN, now);
+        let is_burst = !backlog.slow && catches_up && took < CATCH_UP_MAX;
+        self.backlog = match (is_burst, self.keep_order) {
+            (true, _) => Some(backlog),
+            (false, true) => backlog.go_on(now),
+            (false, false) => None,
+        };
+        if self.backlog.is_some() {
             return None;
         }
-        self.backlog = None;
         // It may still catch up slowly: that much is to be left out then.
         self.skip_left = self.skip_left.plus(behind);
         self.move_by(behind)

@@ -120,6 +120,19 @@ fn long_pause_stays_a_pause() {
 }
 
 #[test]
+fn track_that_paused_while_the_publish_was_held_up_is_where_the_other_is() {
+    let mut rig = Rig::new();
+    rig.map(Video, 0, 0);
+    rig.map(Audio, 0, 0);
+    // The network fills up: after 12 s, the publish is 3 s late.
+    for step in 1..=50_u32 {
+        rig.map(Video, step * 240, u64::from(step) * 300);
+    }
+    let audio = rig.mapped(Audio, 12_000, 15_000);
+    assert_eq!((audio.dts.as_millis(), audio.jumped), (12_000, false));
+}
+
+#[test]
 fn small_step_back_keeps_the_anchor_and_rises() {
     let mut rig = Rig::new();
     rig.map(Video, 1_000, 0);

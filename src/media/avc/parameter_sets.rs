@@ -183,11 +183,14 @@ pub enum Change {
 struct StoredSps {
     nal_unit: Bytes,
     info: SpsInfo,
+    /// See [`ParameterSetStore::take_changed`].
+    changed: bool,
 }
 
 struct StoredPps {
     nal_unit: Bytes,
     sps_id: u8,
+    changed: bool,
 }
 
 /// The parameter sets in force, by id: from the sequence header and from the stream itself.
@@ -234,7 +237,12 @@ impl ParameterSetStore {
         self.account(replaced, nal_unit.len())?;
         let nal_unit = Bytes::copy_from_slice(nal_unit);
         let id = info.id;
-        self.sps.insert(id, StoredSps { nal_unit, info });
+        let stored = StoredSps {
+            nal_unit,
+            info,
+            changed: true,
+        };
+        self.sps.insert(id, stored);
         Ok(Change::Sequence(id))
     }
 
@@ -256,7 +264,12 @@ impl ParameterSetStore {
         let replaced = self.pps.get(&id).map(|it| it.nal_unit.len());
         self.account(replaced, nal_unit.len())?;
         let nal_unit = Bytes::copy_from_slice(nal_unit);
-        self.pps.insert(id, StoredPps { nal_unit, sps_id });
+        let stored = StoredPps {
+            nal_unit,
+            sps_id,
+            changed: true,
+        };
+        self.pps.insert(id, stored);
         Ok(Change::Picture)
     }
 
@@ -284,6 +297,19 @@ impl ParameterSetStore {
             Arc::new(ParameterSets { nal_units })
         });
         Some(Arc::clone(shared))
+    }
+
+    /// The sets that are new or another since this was last called, in the order of
+    /// [`Self::sets`]; `None` if there are none.
+    pub fn take_changed(&mut self) -> Option<Arc<ParameterSets>> {
+        let mut nal_units = Vec::new();
+        for sps in self.sps.values_mut() {
+            nal_units.extend(std::mem::take(&mut sps.changed).then(|| sps.nal_unit.clone()));
+        }
+        for pps in self.pps.values_mut() {
+            nal_units.extend(std::mem::take(&mut pps.changed).then(|| pps.nal_unit.clone()));
+        }
+        (!nal_units.is_empty()).then(|| Arc::new(ParameterSets { nal_units }))
     }
 
     /// The SPS that slices with this PPS are decoded by, if both are known.

@@ -284,6 +284,23 @@ fn store_replaces_by_id_and_tells_what_changed() {
 }
 
 #[test]
+fn store_tells_once_which_sets_changed() {
+    let mut store = ParameterSetStore::new();
+    for unit in [pps(1, 0), sps(0, 20, 20), pps(0, 0)] {
+        store.insert(&unit).unwrap();
+    }
+    let changed = store.take_changed().unwrap();
+    assert_eq!(changed.nal_units, [sps(0, 20, 20), pps(0, 0), pps(1, 0)]);
+    store.insert(&pps(1, 0)).unwrap();
+    assert!(store.take_changed().is_none());
+    store.insert(&pps(1, 2)).unwrap();
+    store.insert(&sps(1, 20, 20)).unwrap();
+    let changed = store.take_changed().unwrap();
+    assert_eq!(changed.nal_units, [sps(1, 20, 20), pps(1, 2)]);
+    assert_eq!(store.sets().unwrap().nal_units.len(), 4);
+}
+
+#[test]
 fn store_is_bounded_and_keeps_what_it_has() {
     let mut store = ParameterSetStore::new();
     store.insert(BASELINE_SPS).unwrap();

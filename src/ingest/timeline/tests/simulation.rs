@@ -175,20 +175,23 @@ fn what_a_stall_held_up_keeps_its_times_and_is_not_heard() {
 
 #[test]
 fn an_encoder_that_was_stopped_goes_on_where_the_clock_is() {
-    let mut publish = Publish::new();
-    let mut paused = 0;
-    while let message = publish.next()
-        && message.micros < 100_000_000
-    {
-        if message.micros >= 20_000_000 {
-            paused = 7_000_000;
+    for reordering in [false, true] {
+        let mut publish = Publish::new();
+        publish.timeline.set_reordering(reordering);
+        let mut paused = 0;
+        while let message = publish.next()
+            && message.micros < 100_000_000
+        {
+            if message.micros >= 20_000_000 {
+                paused = 7_000_000;
+            }
+            let at = message.micros + paused;
+            let mapped = publish.map(message, message.timestamp(), at);
+            let lead = publish.lead_ms(mapped, at);
+            let is_seen = !(20_000_000..20_550_000).contains(&message.micros);
+            assert!(!mapped.late, "left out at {at}");
+            assert!(!is_seen || (-5..=25).contains(&lead), "{lead} ms at {at}");
         }
-        let at = message.micros + paused;
-        let mapped = publish.map(message, message.timestamp(), at);
-        let lead = publish.lead_ms(mapped, at);
-        let is_seen = !(20_000_000..20_550_000).contains(&message.micros);
-        assert!(!mapped.late, "left out at {at}");
-        assert!(!is_seen || (-5..=25).contains(&lead), "{lead} ms at {at}");
     }
 }
 
@@ -278,6 +281,76 @@ fn timestamps_that_stand_still_are_replaced_by_the_arrival() {
             let lead = publish.lead_ms(mapped, message.micros);
             assert!((-600..=50).contains(&lead), "{lead} ms");
         }
+    }
+}
+
+/// A publish of 40 s whose picture leaves 350 ms after the sound of the same moment, and whose
+/// `paused` track has nothing between the tenth and the 22nd second. Gives how long after the sound
+/// of a moment its picture is placed, in ms, before the pause and after it.
+fn paused_track(paused: TrackKind) -> [i64; 2] {
+    let mut publish = Publish::new();
+    let mut messages = Vec::new();
+    while let message = publish.next()
+        && message.micros < 40_000_000
+    {
+        let delay = if message.track == Video { 350_000 } else { 0 };
+        let is_paused = (10_000_000..22_000_000).contains(&message.micros);
+        if message.track != paused || !is_paused {
+            messages.push((message.micros + delay, message));
+        }
+    }
+    messages.sort_by_key(|(at, _)| *at);
+    let mut moved = [[0; 2]; 2];
+    for (at, message) in messages {
+        let mapped = publish.map(message, message.timestamp(), at);
+        assert!(!mapped.jumped, "a jump at {at}");
+        let after = usize::from(message.micros >= 22_000_000);
+        let by = mapped.dts.as_millis() - i64::from(message.timestamp());
+        moved[after][usize::from(message.track == Video)] = by;
+    }
+    moved.map(|[audio, video]| video - audio)
+}
+
+#[test]
+fn a_track_that_paused_goes_on_in_step_with_the_other() {
+    assert_eq!(paused_track(Audio), [0, 0]);
+    assert_eq!(paused_track(Video), [0, 0]);
+}
+
+/// A stall of the given seconds, after which the uplink carries `percent` of real time until it has
+/// caught up, with reordered pictures that leave 200 ms after the sound of the same moment. Gives
+/// how late the publish is placed at its end, in ms, and how much of its sound is left out.
+fn slow_recovery(seconds: u64, percent: u64) -> (i64, u64) {
+    let mut publish = Publish::new();
+    publish.timeline.set_reordering(true);
+    let mut messages = Vec::new();
+    while let message = publish.next()
+        && message.micros < 120_000_000
+    {
+        let delay = if message.track == Video { 200_000 } else { 0 };
+        messages.push((message.micros + delay, message));
+    }
+    messages.sort_by_key(|(sent, _)| *sent);
+    let from = 20_000_000;
+    let (mut last, mut delay, mut late) = (0, 0, 0);
+    for (sent, message) in messages {
+        let carried = sent.checked_sub(from);
+        let carried = carried.map(|since| from + seconds * 1_000_000 + since * 100 / percent);
+        last = sent.max(carried.unwrap_or(0)).max(last) + publish.jitter_micros(10_000);
+        let mapped = publish.map(message, message.timestamp(), last);
+        delay = mapped.dts.as_millis() - i64::from(message.timestamp());
+        late += u64::from(mapped.late);
+    }
+    (delay, late)
+}
+
+#[test]
+fn a_stall_whose_rest_comes_slowly_is_caught_up_without_pressing() {
+    for (seconds, percent) in [(4, 130), (4, 125), (8, 140), (30, 300)] {
+        let (delay, late) = slow_recovery(seconds, percent);
+        assert!(delay < 1_200, "{seconds} s, {percent} %: {delay} ms late");
+        let left_out = if percent > 200 { 45 * 44 } else { 25 };
+        assert!(late <= left_out, "{late} messages left out");
     }
 }
 
