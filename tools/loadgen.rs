@@ -90,8 +90,9 @@ const IDLE_SPAN: Duration = Duration::from_secs(2);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 /// What a storm of joins gets before and after it.
 const STORM_REST: Duration = Duration::from_secs(4);
-/// How long viewers whose packets the kernel dropped get to show that theirs still come.
-const ROLL_CALL: Duration = Duration::from_secs(1);
+/// How long viewers whose packets the kernel dropped get to show that theirs still come. Longer than a keyframe's
+/// interval: a core that is full leaves out pictures up to the next one.
+const ROLL_CALL: Duration = Duration::from_millis(2_500);
 
 #[expect(clippy::print_stderr, reason = "a program's last word")]
 fn main() -> ExitCode {
