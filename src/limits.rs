@@ -1,5 +1,7 @@
 //! Every bound in one place, each with its unit and its reason.
 
+pub(crate) mod complaints;
+
 use std::time::Duration;
 
 // -- loops --
