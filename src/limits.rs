@@ -1,5 +1,7 @@
 //! Every bound in one place, each with its unit and its reason.
 
+pub(crate) mod complaints;
+
 use std::time::Duration;
 
 // -- loops --
@@ -77,6 +79,9 @@ pub const RTMP_VIDEO_MESSAGE_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 pub const RTMP_AUDIO_MESSAGE_BYTES_MAX: usize = AUDIO_UNIT_BYTES_MAX + 256;
 /// Largest message of any other kind, and of every kind before a publish, in bytes.
 pub const RTMP_MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+/// Largest sequence header that is kept of those that come before a publish is accepted, in bytes:
+/// twice the largest record that is used. One of each kind is kept.
+pub const RTMP_EARLY_BYTES_MAX: usize = 64 * 1_024;
 /// Memory for incomplete messages of one connection, in bytes: two of the largest.
 pub const RTMP_PARTIAL_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 /// The same before a publish is asked for: two of the largest then.
@@ -113,6 +118,7 @@ pub const RTMP_OUTPUTS_MAX: usize = 8_192;
 
 const _: () = assert!(PICTURE_LATE_AFTER.as_nanos() < OVERLOADED_AFTER.as_nanos());
 const _: () = assert!(RTMP_READ_BYTES_PER_TURN <= RTMP_READ_BYTES_PER_TURN_IN_ALL);
+const _: () = assert!(RTMP_EARLY_BYTES_MAX <= RTMP_MESSAGE_BYTES_MAX);
 const _: () = assert!(2 * RTMP_VIDEO_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_MAX);
 const _: () = assert!(2 * RTMP_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX);
 const _: () = assert!(RTMP_AUDIO_MESSAGE_BYTES_MAX <= RTMP_VIDEO_MESSAGE_BYTES_MAX);

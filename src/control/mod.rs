@@ -30,6 +30,7 @@ use publishing::Waiting;
 
 use crate::config::WhenOffline;
 use crate::ids::{ConnId, CoreId, Epoch, IdSource, PublisherId, RoomId};
+use crate::limits::complaints::Complaints;
 use crate::limits::{
     CONTROL_IDLE, DRAIN_DEADLINE, DRAIN_GRACE, RTMP_CONNECTIONS_MAX,
     RTMP_CONNECTIONS_PER_ADDRESS_MAX,
@@ -182,6 +183,8 @@ pub struct Control {
     stage: Stage,
     /// It was said that there is no address to offer, and there has been none since.
     lack_told: bool,
+    /// About what streams are.
+    stream_lines: Complaints,
     counters: ControlCounters,
 }
 
@@ -193,6 +196,7 @@ impl Control {
             directory: Directory::new(config.cores),
             config,
             lack_told: false,
+            stream_lines: Complaints::default(),
             timebase,
             ids,
             outputs: VecDeque::new(),
@@ -245,7 +249,7 @@ impl Control {
                 peer,
             } => self.publish_requested(core, publisher, &key, peer, now),
             ControlMsg::StreamChanged { room, epoch, info } => {
-                self.stream_changed(room, epoch, info);
+                self.stream_changed(room, epoch, info, now);
             }
             ControlMsg::StreamJudged {
                 room,

@@ -191,7 +191,13 @@ impl Control {
         Ok(())
     }
 
-    pub(super) fn stream_changed(&mut self, id: RoomId, epoch: Epoch, info: StreamInfo) {
+    pub(super) fn stream_changed(
+        &mut self,
+        id: RoomId,
+        epoch: Epoch,
+        info: StreamInfo,
+        now: Instant,
+    ) {
         let Some(room) = self.directory.room_mut(id) else {
             return;
         };
@@ -203,8 +209,10 @@ impl Control {
             return;
         }
         let (before, after) = (in_words(&live.info), in_words(&info));
-        if before != after {
-            log::info!("stream is {after} room={}", room.name);
+        if before != after
+            && let Some(left_out) = self.stream_lines.admit(now)
+        {
+            log::info!("stream is {after} room={}{left_out}", room.name);
         }
         live.info = info;
     }

@@ -5,7 +5,6 @@
 //! says [`EngineOutput::Timeout`]. Viewers are served one at a time there, so a keyframe for a
 //! thousand viewers is never in memory a thousand times.
 
-mod complaints;
 mod deadlines;
 mod ending;
 mod gop;
@@ -17,6 +16,7 @@ mod safe_video;
 mod sound;
 mod spread;
 mod takeover;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod transcoding;
@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::ids::{CoreId, IdSource, PublisherId, RoomId, ViewerId};
+pub(crate) use crate::limits::complaints::Complaints;
 pub use crate::media::codec::VideoMode;
 use crate::media::frame::AudioFrame;
 use crate::media::time::Timebase;
@@ -43,7 +44,6 @@ pub use crate::webrtc::Certificate;
 pub use crate::webrtc::batch::{SendBatch, Train};
 use crate::webrtc::demux::{Demux, DropReason, Route};
 use crate::webrtc::{ViewerError, ViewerFactory};
-pub(crate) use complaints::Complaints;
 use deadlines::Deadlines;
 use ending::Tail;
 use publishers::Publisher;
@@ -108,6 +108,8 @@ pub enum EngineOutput {
 enum Timer {
     Publisher(PublisherId),
     Viewer(ViewerId),
+    /// What is known of a publish, to be told.
+    Info(PublisherId),
     /// A publisher that another would replace.
     Question(PublisherId),
     /// A publish's video transcoding.
@@ -347,6 +349,7 @@ impl Engine {
             match timer {
                 Timer::Publisher(publisher) => self.publisher_timeout(publisher, now),
                 Timer::Viewer(viewer) => self.viewer_timeout(viewer, now),
+                Timer::Info(publisher) => self.tell_waiting_info(publisher, now),
                 Timer::Question(publisher) => self.question_unanswered(publisher),
                 Timer::Video(publisher) => self.update_video(publisher, now),
                 Timer::Sound(publisher) => self.release_audio(publisher, now),

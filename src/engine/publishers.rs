@@ -11,6 +11,7 @@ use super::guard::guarded;
 use super::safe_video::{SafeVideo, Whose};
 use super::sound::Sound;
 use super::spread::Spread;
+use super::telling::Telling;
 use super::transcoding::{coded, is_source_safe};
 use super::{Engine, EngineOutput, Timer, publish_end};
 use crate::ids::{CoreId, Epoch, PublisherId, RoomId, RoomName};
@@ -68,6 +69,8 @@ pub(super) struct Publish {
     /// Its sound on the way to the room.
     pub(super) spread: Spread,
     pub(super) info: StreamInfo,
+    /// How often control may be told of that.
+    pub(super) telling: Telling,
     /// What is made of its video where browsers cannot play it.
     pub(super) safe: SafeVideo,
     /// What becomes of its video where browsers cannot play it.
@@ -187,6 +190,7 @@ impl Engine {
             audio: Packetizer::new(TrackKind::Audio, epoch),
             spread: Spread::default(),
             info: StreamInfo::default(),
+            telling: Telling::default(),
             safe: SafeVideo::new(whose, epoch),
             transcoding: TranscodeState::default(),
             told_trouble: None,
@@ -331,6 +335,7 @@ impl Engine {
         if state.publish.is_none() {
             return;
         }
+        self.tell_info_before(publisher);
         self.stop_video(publisher);
         self.flush_audio(publisher);
         self.deadlines.remove(Timer::Ending(publisher));
@@ -441,17 +446,18 @@ impl Engine {
             }
             IngestOutput::VideoConfig(config) => self.video_configured(publisher, config),
             IngestOutput::Coded(frame) => self.video_not_kept(publisher, frame, now),
-            IngestOutput::AudioConfig(config) => self.audio_configured(publisher, config),
+            IngestOutput::AudioConfig(config) => self.audio_configured(publisher, config, now),
             IngestOutput::Audio(unit) => self.audio_unit(publisher, unit),
             IngestOutput::Info(info) => {
                 publish.info = info;
-                self.tell_stream_info(publisher);
+                self.tell_stream_info(publisher, now);
             }
             IngestOutput::Warning(warning) => {
                 log::warn!("{warning} room={}", publish.name);
             }
             IngestOutput::Verdict(verdict) => {
                 let epoch = publish.epoch;
+                self.tell_info_before(publisher);
                 let verdict = self.with_conversion(publisher, verdict);
                 self.notify_publisher(publisher, &verdict);
                 self.control(ControlMsg::StreamJudged {

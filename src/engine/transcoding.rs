@@ -58,7 +58,7 @@ impl Engine {
                         state.room.clear_safe();
                     }
                     self.update_video(publisher, now);
-                    self.tell_stream_info(publisher);
+                    self.tell_stream_info(publisher, now);
                 }
                 self.tail_came(publisher, Tail::Video, now);
             }
@@ -78,7 +78,7 @@ impl Engine {
         let changed = before != (safe.profile_level_id(), safe.trouble().is_some());
         let runs = TranscodeState::Running;
         if std::mem::replace(&mut publish.transcoding, runs) != TranscodeState::Running || changed {
-            self.tell_stream_info(publisher);
+            self.tell_stream_info(publisher, now);
         }
         self.push_frame(room, Arc::new(set), now);
     }
@@ -167,7 +167,7 @@ impl Engine {
         }
         self.post_video(messages);
         if had_trouble != has_trouble || progressed {
-            self.tell_stream_info(publisher);
+            self.tell_stream_info(publisher, now);
         }
     }
 
@@ -206,7 +206,7 @@ impl Engine {
     }
 
     /// Tells control what is known of a publish, and whether its viewers lack sound or a picture.
-    pub(super) fn tell_stream_info(&mut self, publisher: PublisherId) {
+    pub(super) fn describe_stream(&mut self, publisher: PublisherId) {
         let mode = self.video_mode;
         let Some(publish) = self.publish_mut(publisher) else {
             return;

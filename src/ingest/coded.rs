@@ -12,6 +12,7 @@ use crate::media::av1::{self, Av1Config};
 use crate::media::codec::{CodedFrame, TranscodeReason, VideoCodec, VideoConfig};
 use crate::media::frame::StreamInfo;
 use crate::media::hevc::{HevcConfig, HevcUnit};
+use crate::media::part;
 use crate::media::picture_header;
 
 /// What stands in a sequence header, by codec.
@@ -223,7 +224,8 @@ impl Stream {
             }
             (VideoCodec::Av1, _) => {
                 let delimiter = av1::temporal_delimiter_bytes(&prepared.data);
-                prepared.data = prepared.data.slice(delimiter..);
+                let (data, part) = part::kept(&prepared.data, delimiter..prepared.data.len());
+                prepared.data = data.slice(part);
                 prepared.size = av1::frame_size(&prepared.data).filter(|_| key);
             }
             (VideoCodec::Vp6 | VideoCodec::Vp6Alpha, _) => {

@@ -27,6 +27,7 @@ use crate::media::codec::VideoCodec;
 use crate::media::codec::{AudioConfig, CodedFrame, VideoConfig};
 use crate::media::flv::{AudioBody, AudioTag, AudioTags, FlvError, VideoBody, VideoTag, VideoTags};
 use crate::media::frame::{StreamInfo, TrackInfo, TrackKind, VideoFrame};
+use crate::media::part;
 use crate::media::time::{MediaTime, Timebase};
 use crate::media::verdict::Verdict;
 use audio::AudioTrack;
@@ -150,7 +151,7 @@ impl Ingest {
     }
 
     /// Takes a video message (RTMP type 9) that was complete at `now`. Frames keep `payload` and
-    /// point into it.
+    /// point into it, unless they are a small part of it.
     pub fn handle_video(&mut self, timestamp_ms: u32, payload: Bytes, now: Instant) {
         let bytes = &mut self.report.stats.video_bytes;
         *bytes = bytes.saturating_add(payload.len() as u64);
@@ -189,6 +190,7 @@ impl Ingest {
                     received: now,
                 };
                 let report = &mut self.report;
+                let (message, data) = part::kept(message, data);
                 let ready = match codec {
                     VideoCodec::Avc => {
                         let whole = message.slice(..data.end);
@@ -246,6 +248,7 @@ impl Ingest {
             }
             AudioBody::Packet { codec, data } => {
                 let pts = self.map(TrackKind::Audio, timestamp_ms, tag.nanoseconds, now);
+                let (message, data) = part::kept(message, data);
                 let data = message.slice(data);
                 if !self.audio.admits(codec, &data, &mut self.report) {
                     return;

@@ -12,6 +12,7 @@ macro_rules! sample {
 }
 
 mod codecs;
+mod parts;
 mod reports;
 mod sets;
 mod sounds;

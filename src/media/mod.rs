@@ -11,6 +11,7 @@ pub mod codec;
 pub mod flv;
 pub mod frame;
 pub mod hevc;
+pub mod part;
 pub mod picture_header;
 pub mod time;
 pub mod verdict;

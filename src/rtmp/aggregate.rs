@@ -3,15 +3,19 @@
 use bytes::Bytes;
 
 use super::chunk::Message;
+use crate::media::part;
 
 /// Header of a sub-message: type 1 byte, length 3, timestamp 3 + 1, stream id 3.
 const HEADER_BYTES: usize = 11;
 /// Length of the sub-message before it, after each.
 const BACK_POINTER_BYTES: usize = 4;
 
-/// The messages inside an aggregate, sharing its bytes; ends at the first that is cut short.
+/// The messages inside an aggregate, sharing its bytes unless they are a small part of them; ends at
+/// the first that is cut short.
 pub(super) struct SubMessages {
-    rest: Bytes,
+    aggregate: Bytes,
+    /// Where the next begins.
+    next: usize,
     stream_id: u32,
     aggregate_timestamp_ms: u32,
     first_timestamp_ms: Option<u32>,
@@ -20,7 +24,8 @@ pub(super) struct SubMessages {
 impl SubMessages {
     pub(super) fn new(aggregate: Message) -> Self {
         Self {
-            rest: aggregate.payload,
+            aggregate: aggregate.payload,
+            next: 0,
             stream_id: aggregate.stream_id,
             aggregate_timestamp_ms: aggregate.timestamp_ms,
             first_timestamp_ms: None,
@@ -32,18 +37,21 @@ impl Iterator for SubMessages {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        let header: [u8; HEADER_BYTES] = *self.rest.first_chunk()?;
+        let rest = self.aggregate.get(self.next..)?;
+        let header: [u8; HEADER_BYTES] = *rest.first_chunk()?;
         let [type_id, l0, l1, l2, t0, t1, t2, t3, ..] = header;
         let length = usize::try_from(u32::from_be_bytes([0, l0, l1, l2])).ok()?;
         let timestamp_ms = u32::from_be_bytes([t3, t0, t1, t2]);
-        let end = HEADER_BYTES.checked_add(length)?;
-        if end > self.rest.len() {
-            self.rest = Bytes::new();
+        let begin = self.next.checked_add(HEADER_BYTES)?;
+        let end = begin.checked_add(length)?;
+        let whole = self.aggregate.len();
+        if end > whole {
+            self.next = whole;
             return None;
         }
-        let payload = self.rest.slice(HEADER_BYTES..end);
-        let next = end.saturating_add(BACK_POINTER_BYTES).min(self.rest.len());
-        self.rest = self.rest.slice(next..);
+        let (bytes, part) = part::kept(&self.aggregate, begin..end);
+        let payload = bytes.slice(part);
+        self.next = end.saturating_add(BACK_POINTER_BYTES).min(whole);
         let first = *self.first_timestamp_ms.get_or_insert(timestamp_ms);
         let since_first = timestamp_ms.wrapping_sub(first);
         Some(Message {
@@ -101,5 +109,28 @@ mod tests {
                 usize::from(length >= whole - 4) + usize::from(length >= payload.len() - 4);
             assert_eq!(parts.len(), expected, "{length} bytes");
         }
+    }
+
+    /// A bug was: a few bytes that were kept kept their aggregate of megabytes.
+    #[test]
+    fn small_message_does_not_keep_a_large_aggregate() {
+        let mut payload = sub_message(9, 0, b"small");
+        payload.extend(sub_message(9, 40, &vec![1; 100_000]));
+        payload.extend(sub_message(9, 80, b"last"));
+        let payload = Bytes::from(payload);
+        let aggregate = Message {
+            type_id: 22,
+            timestamp_ms: 0,
+            stream_id: 1,
+            payload: payload.clone(),
+        };
+        let parts: Vec<_> = SubMessages::new(aggregate).collect();
+        let own = payload.as_ptr_range();
+        let shared = parts.iter().map(|it| own.contains(&it.payload.as_ptr()));
+        assert_eq!(shared.collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(
+            (&parts[0].payload[..], &parts[2].payload[..]),
+            (&b"small"[..], &b"last"[..])
+        );
     }
 }

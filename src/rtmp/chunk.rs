@@ -12,8 +12,9 @@ use bytes::Bytes;
 
 use self::header::{Earlier, Format, HEADER_BYTES_MAX, Header, Timestamp, parse_header};
 use crate::limits::{
-    RTMP_AUDIO_MESSAGE_BYTES_MAX, RTMP_CHUNK_STREAMS_MAX, RTMP_MESSAGE_BYTES_MAX,
-    RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX, RTMP_PARTIAL_BYTES_MAX, RTMP_VIDEO_MESSAGE_BYTES_MAX,
+    RTMP_AUDIO_MESSAGE_BYTES_MAX, RTMP_CHUNK_STREAMS_MAX, RTMP_EARLY_BYTES_MAX,
+    RTMP_MESSAGE_BYTES_MAX, RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX, RTMP_PARTIAL_BYTES_MAX,
+    RTMP_VIDEO_MESSAGE_BYTES_MAX,
 };
 
 /// Message type ids (§5.4, §7.1).
@@ -55,7 +56,7 @@ pub struct Message {
     pub timestamp_ms: u32,
     /// Message stream: 0 for the connection itself.
     pub stream_id: u32,
-    /// The body; empty if it was [`Admission::Skip`]ped.
+    /// The body; empty if it was not kept (see [`Admission`]).
     pub payload: Bytes,
 }
 
@@ -64,7 +65,9 @@ pub struct Message {
 pub enum Admission {
     /// No publish was asked for: small messages only.
     Small,
-    /// Asked for and not accepted, or over: audio and video is read past, not kept.
+    /// Asked for and not accepted: only audio and video small enough for a sequence header is kept.
+    Headers,
+    /// Over: audio and video is read past, not kept.
     Skip,
     /// Publishing.
     Media,
@@ -491,7 +494,7 @@ impl Assembly {
         }
         let first = match admission {
             Admission::Small => FIRST_BUFFER_BYTES_SMALL,
-            Admission::Skip | Admission::Media => FIRST_BUFFER_BYTES,
+            Admission::Headers | Admission::Skip | Admission::Media => FIRST_BUFFER_BYTES,
         };
         let whole = self.buffer.len().saturating_add(self.left);
         let wanted = before
@@ -511,15 +514,18 @@ fn admit(admission: Admission, type_id: u8, length: usize) -> Result<bool, Chunk
     let media = large || type_id == message_type::AUDIO;
     let longest = match admission {
         Admission::Small => RTMP_MESSAGE_BYTES_MAX,
-        Admission::Skip | Admission::Media if large => RTMP_VIDEO_MESSAGE_BYTES_MAX,
-        Admission::Skip | Admission::Media if media => RTMP_AUDIO_MESSAGE_BYTES_MAX,
-        Admission::Skip | Admission::Media => RTMP_MESSAGE_BYTES_MAX,
+        Admission::Headers | Admission::Skip | Admission::Media => match (large, media) {
+            (true, _) => RTMP_VIDEO_MESSAGE_BYTES_MAX,
+            (false, true) => RTMP_AUDIO_MESSAGE_BYTES_MAX,
+            (false, false) => RTMP_MESSAGE_BYTES_MAX,
+        },
     };
     if length > longest {
         return Err(ChunkError::MessageTooLong { type_id, length });
     }
     match admission {
         Admission::Small | Admission::Skip => Ok(!media),
+        Admission::Headers => Ok(!media || length <= RTMP_EARLY_BYTES_MAX),
         Admission::Media => Ok(true),
     }
 }
@@ -527,7 +533,7 @@ fn admit(admission: Admission, type_id: u8, length: usize) -> Result<bool, Chunk
 fn partial_bytes_max(admission: Admission) -> usize {
     match admission {
         Admission::Small => RTMP_PARTIAL_BYTES_BEFORE_PUBLISH_MAX,
-        Admission::Skip | Admission::Media => RTMP_PARTIAL_BYTES_MAX,
+        Admission::Headers | Admission::Skip | Admission::Media => RTMP_PARTIAL_BYTES_MAX,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::amf0::{self, Amf0Value};
 use super::chunk::Admission;
+use super::early::Early;
 use super::enhanced;
 use super::error::RtmpError;
 use super::event::{ConnectInfo, Rejection, RtmpEvent};
@@ -193,8 +194,12 @@ impl RtmpSession {
             }
         };
         let info = connected.info.clone();
-        self.state = State::Requested { since, stream_id };
-        self.reader.set_admission(Admission::Skip);
+        self.state = State::Requested {
+            since,
+            stream_id,
+            early: Early::default(),
+        };
+        self.reader.set_admission(Admission::Headers);
         self.raise(RtmpEvent::PublishRequested {
             app: target.app,
             key: Secret::new(target.key),

@@ -8,6 +8,7 @@ mod aggregate;
 pub mod amf0;
 pub mod chunk;
 mod command;
+mod early;
 mod enhanced;
 mod error;
 mod event;
@@ -30,6 +31,7 @@ pub use self::metadata::{CodecName, Metadata};
 use self::aggregate::SubMessages;
 use self::chunk::{Admission, ChunkReader, Message, message_type};
 use self::command::Connected;
+use self::early::Early;
 use self::flow::{Acknowledger, CommandBudget};
 use self::reply::{Level, Replies, user_control};
 use crate::limits::{
@@ -91,7 +93,12 @@ enum State {
     /// Commands come; no publish was asked for, or the last one is over.
     Setup { since: Instant },
     /// A publish was asked for and not answered.
-    Requested { since: Instant, stream_id: u32 },
+    Requested {
+        since: Instant,
+        stream_id: u32,
+        /// What came since then and is not sent again.
+        early: Early,
+    },
     /// Media comes.
     Publishing { stream_id: u32, alive: Alive },
     /// Only outputs are left.
@@ -189,11 +196,18 @@ impl RtmpSession {
         })
     }
 
-    /// Accepts the publish that was asked for. Does nothing if none is waiting.
+    /// Accepts the publish that was asked for: what describes it and came before that is given out
+    /// next. Does nothing if none is waiting.
     pub fn accept_publish(&mut self, now: Instant) {
-        let State::Requested { stream_id, .. } = self.state else {
+        let State::Requested {
+            stream_id,
+            ref mut early,
+            ..
+        } = self.state
+        else {
             return;
         };
+        let early = std::mem::take(early);
         self.reader.set_admission(Admission::Media);
         self.budget.accepted(now);
         self.state = State::Publishing {
@@ -210,6 +224,9 @@ impl RtmpSession {
             "NetStream.Publish.Start",
             "Publishing.",
         );
+        for event in early.into_events() {
+            self.raise(event);
+        }
         self.check_invariants();
     }
 
@@ -304,8 +321,8 @@ impl RtmpSession {
         self.reader.buffered_bytes()
     }
 
-    /// Messages that were read and not used: media without an accepted publish, unknown kinds,
-    /// malformed data.
+    /// Messages that were read and not used: media without an accepted publish, but for the last
+    /// headers, unknown kinds, malformed data.
     #[must_use]
     pub fn ignored_messages(&self) -> u64 {
         self.ignored_messages
@@ -434,6 +451,7 @@ impl RtmpSession {
                 *alive = Alive::Media { last_input: now };
                 self.raise(event);
             }
+            State::Requested { .. } if has_payload => self.keep_early(event),
             State::Handshake { .. }
             | State::Setup { .. }
             | State::Requested { .. }
@@ -443,13 +461,14 @@ impl RtmpSession {
     }
 
     fn handle_data(&mut self, payload: &[u8]) {
-        if !matches!(self.state, State::Publishing { .. }) {
+        if self.publish_stream().is_none() {
             self.ignore();
             return;
         }
         let (values, _cut_short) = amf0::decode_prefix(payload);
-        match Metadata::from_values(&values) {
-            Some(metadata) => self.raise(RtmpEvent::Metadata(metadata)),
+        match Metadata::from_values(&values).map(RtmpEvent::Metadata) {
+            Some(event) if matches!(self.state, State::Publishing { .. }) => self.raise(event),
+            Some(event) => self.keep_early(event),
             None => self.ignore(),
         }
     }

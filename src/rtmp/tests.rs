@@ -1,6 +1,7 @@
 //! The session against a byte builder of our own and against rml_rtmp's client; T-02 to T-15 of
 //! the whole session, with a virtual clock.
 
+mod early;
 mod hostile;
 mod peer;
 mod rml;
@@ -178,7 +179,7 @@ fn media_before_acceptance_is_counted_and_not_given_out() {
     peer.events.clear();
     peer.media(VIDEO, 0, &[0; 100_000]);
     peer.media(AUDIO, 0, b"a");
-    peer.send(&wire::metadata());
+    peer.media(message_type::DATA_AMF0, 0, b"?");
     assert!(peer.events.is_empty());
     assert_eq!(peer.session.ignored_messages(), 3);
     assert_eq!(peer.close_reason(), None);

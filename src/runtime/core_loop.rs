@@ -20,7 +20,7 @@ use super::udp_socket::{SendPlace, UdpSocket};
 use super::video_loop::{Torn, VideoMail};
 use super::watchdog::Heartbeat;
 use super::{clock, control_loop::ControlMail};
-use crate::engine::{Engine, EngineOutput};
+use crate::engine::{Complaints, Engine, EngineOutput};
 use crate::ids::{CoreId, PublisherId};
 use crate::limits::{
     MESSAGES_PER_TURN, RTMP_READ_BYTES_PER_TURN, RTMP_READ_BYTES_PER_TURN_IN_ALL, TURN_MAX,
@@ -125,6 +125,8 @@ pub struct CoreLoop {
     /// Cores and control that were sent something in this turn.
     rung: Rung,
     video_torn: Torn,
+    /// About messages for control that were lost.
+    full_lines: Complaints,
 }
 
 #[derive(Debug, Default)]
@@ -155,6 +157,7 @@ impl CoreLoop {
             watches_writable: false,
             rung: Rung::default(),
             video_torn: Torn::default(),
+            full_lines: Complaints::default(),
         })
     }
 
@@ -407,7 +410,10 @@ impl CoreLoop {
                 EngineOutput::Control(message) => {
                     if self.io.control.put(ControlMail::Message(message)).is_err() {
                         self.io.counters.mailbox_drops.inc();
-                        log::error!("control's mailbox is full core={}", self.io.core);
+                        if let Some(left_out) = self.full_lines.admit(now) {
+                            let core = self.io.core;
+                            log::error!("control's mailbox is full core={core}{left_out}");
+                        }
                     }
                     self.rung.control = true;
                 }

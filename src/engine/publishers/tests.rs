@@ -7,7 +7,7 @@ use crate::engine::tests::engine;
 use crate::media::frame::{ParameterSets, VideoFrame};
 use crate::media::time::MediaTime;
 use crate::messages::{CoreMsg, MediaMsg};
-use crate::rtmp::tests::wire;
+use crate::rtmp::tests::wire::{self, Wire};
 
 const FIRST: PublisherId = PublisherId(1);
 const SECOND: PublisherId = PublisherId(2);
@@ -174,4 +174,32 @@ fn core_wakes_though_the_next_thing_to_do_is_far_off() {
         rig.engine.handle_timeout(rig.now);
         rig.outputs();
     }
+}
+
+/// A bug was: of a relay that does not wait for the answer to `publish`, and sends its headers once,
+/// viewers never saw a picture.
+#[test]
+fn publisher_that_sends_its_headers_before_it_is_accepted_is_seen() {
+    const SPS: &[u8] = &[
+        0x67, 0x42, 0xc0, 0x0d, 0xda, 0x05, 0x06, 0x7e, 0x7c, 0x04, 0x40, 0x00, 0x00, 0x03, 0x00,
+        0x40, 0x00, 0x00, 0x0f, 0x03, 0xc5, 0x0a, 0xa8,
+    ];
+    const PPS: &[u8] = &[0x68, 0xce, 0x04, 0x72];
+    const VIDEO: u8 = 9;
+    let mut header = vec![0x17, 0, 0, 0, 0, 1, 0x42, 0xc0, 0x0d, 0xff];
+    for unit in [SPS, PPS] {
+        header.push(1);
+        header.extend(u16::try_from(unit.len()).unwrap().to_be_bytes());
+        header.extend(unit);
+    }
+    let keyframe = [0x17, 1, 0, 0, 0, 0, 0, 0, 4, 0x65, 0x88, 0x84, 0x01];
+    let mut rig = Rig::new();
+    rig.asks(FIRST);
+    rig.says(FIRST, &Wire::new(6, VIDEO, 0, &header).bytes());
+    rig.says(FIRST, &Wire::new(6, VIDEO, 0, &keyframe).bytes());
+    rig.accepted(FIRST, 1);
+    rig.says(FIRST, &Wire::new(6, VIDEO, 40, &keyframe).bytes());
+    let (_, media) = rig.outputs();
+    let feeds = matches!(media[..], [MediaMsg::Frame { room: ROOM, .. }]);
+    assert!(feeds, "{media:?}");
 }

@@ -1,5 +1,6 @@
 //! One engine with a publisher, viewers that wait, and a video transcoder that the test plays.
 
+mod changes;
 mod ending;
 mod sound;
 mod told;

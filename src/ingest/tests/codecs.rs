@@ -17,7 +17,7 @@ fn hevc(first: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 impl Rig {
-    fn coded(&self) -> Vec<&CodedFrame> {
+    pub(super) fn coded(&self) -> Vec<&CodedFrame> {
         let mut frames = Vec::new();
         for output in &self.outputs {
             if let IngestOutput::Coded(frame) = output {

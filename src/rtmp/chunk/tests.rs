@@ -173,6 +173,9 @@ fn lengths_are_limited_by_kind_and_by_how_far_the_publisher_is() {
     for (admission, type_id, most) in [
         (Admission::Small, VIDEO, small),
         (Admission::Small, 20, small),
+        (Admission::Headers, VIDEO, video),
+        (Admission::Headers, AUDIO, audio),
+        (Admission::Headers, 18, small),
         (Admission::Skip, VIDEO, video),
         (Admission::Media, VIDEO, video),
         (Admission::Media, 22, video),
