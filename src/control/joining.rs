@@ -7,7 +7,7 @@ use super::chat::Chatter;
 use super::directory::{Offer, Signalling, Socket, WhepAnswer};
 use super::networks::network_of;
 use super::publishing::ID_CHARACTERS;
-use super::{Control, ControlOutput};
+use super::{Control, ControlOutput, Ends};
 use crate::config::WhenOffline;
 use crate::ids::{ConnId, RoomName, ViewerId};
 use crate::limits::{
@@ -38,13 +38,13 @@ impl Control {
     pub(super) fn whep_endpoint(
         &mut self,
         conn: ConnId,
-        peer: IpAddr,
+        ends: Ends,
         room: &RoomName,
         request: &HttpRequest,
         now: Instant,
     ) {
         match whep::endpoint_request(request) {
-            Ok(WhepRequest::Play { offer }) => self.join_by_whep(conn, peer, room, offer, now),
+            Ok(WhepRequest::Play { offer }) => self.join_by_whep(conn, ends, room, offer, now),
             Ok(WhepRequest::Discover(discovery)) => {
                 self.respond(conn, whep::discovered(discovery));
             }
@@ -97,12 +97,12 @@ impl Control {
     fn join_by_whep(
         &mut self,
         conn: ConnId,
-        peer: IpAddr,
+        ends: Ends,
         room: &RoomName,
         offer: String,
         now: Instant,
     ) {
-        if let Err(refusal) = self.admit(peer) {
+        if let Err(refusal) = self.admit(ends.peer) {
             let response = match refusal {
                 Refusal::Stopping | Refusal::Full => whep::unavailable(RETRY_AFTER_FULL),
                 Refusal::TooOften => whep::too_often(RETRY_AFTER_FULL),
@@ -127,13 +127,13 @@ impl Control {
             },
         };
         self.counters.whep_started.inc();
-        self.add_viewer(peer, room, by, ViewerBegin::Offer(offer));
+        self.add_viewer(ends, room, by, ViewerBegin::Offer(offer));
     }
 
     pub(super) fn join_by_websocket(
         &mut self,
         conn: ConnId,
-        peer: IpAddr,
+        ends: Ends,
         room: &RoomName,
         name: Option<String>,
         request: &HttpRequest,
@@ -150,7 +150,7 @@ impl Control {
             self.respond(conn, HttpResponse::error(403, text));
             return;
         }
-        if let Err(refusal) = self.admit(peer) {
+        if let Err(refusal) = self.admit(ends.peer) {
             let (status, text) = match refusal {
                 Refusal::Stopping => (503, "the server is stopping"),
                 Refusal::Full => (503, "the server takes no more viewers now"),
@@ -175,7 +175,7 @@ impl Control {
             candidates: 0,
             chatter: Chatter::default(),
         });
-        self.add_viewer(peer, room, by, ViewerBegin::SendOffer);
+        self.add_viewer(ends, room, by, ViewerBegin::SendOffer);
     }
 
     /// Whether one more viewer may come.
@@ -197,8 +197,9 @@ impl Control {
         Ok(())
     }
 
-    fn add_viewer(&mut self, peer: IpAddr, name: &RoomName, by: Signalling, begin: ViewerBegin) {
-        let candidates = self.config.candidates.for_viewer(peer);
+    fn add_viewer(&mut self, ends: Ends, name: &RoomName, by: Signalling, begin: ViewerBegin) {
+        let Ends { peer, local: _ } = ends;
+        let candidates = self.config.candidates.for_viewer(ends);
         if candidates.is_empty() && !std::mem::replace(&mut self.lack_told, true) {
             log::warn!("no address to offer to a viewer: set webrtc.public_ips room={name}");
         }

@@ -20,7 +20,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-pub use candidates::CandidatePolicy;
+pub use candidates::{CandidatePolicy, Ends};
 pub use placement::Placement;
 pub use status::RoomStatus;
 
@@ -356,6 +356,12 @@ impl Control {
 
     /// Takes the addresses of the interfaces, in place of those it had.
     pub fn set_interfaces(&mut self, interfaces: Vec<IpAddr>) {
+        if self.config.candidates.interfaces == interfaces {
+            return;
+        }
+        if self.config.candidates.public.is_empty() {
+            log::info!("the addresses to offer to viewers are now {interfaces:?}");
+        }
         self.config.candidates.interfaces = interfaces;
         self.lack_told &= self.lacks_addresses();
     }
