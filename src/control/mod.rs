@@ -182,6 +182,8 @@ pub struct Control {
     stage: Stage,
     /// It was said that there is no address to offer, and there has been none since.
     lack_told: bool,
+    /// No line about a refused origin is written before this moment.
+    origin_told_until: Option<Instant>,
     counters: ControlCounters,
 }
 
@@ -193,6 +195,7 @@ impl Control {
             directory: Directory::new(config.cores),
             config,
             lack_told: false,
+            origin_told_until: None,
             timebase,
             ids,
             outputs: VecDeque::new(),

@@ -1,6 +1,6 @@
 // The list of rooms: who is live, and how to publish, with the addresses of this very server.
 
-import { fetchJson } from './player.js';
+import { fetchJson } from './answers.js';
 
 /** Milliseconds between two looks. */
 const REFRESH_MS = 3000;
