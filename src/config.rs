@@ -129,7 +129,7 @@ pub struct WebRtc {
     pub listen: SocketAddr,
     /// `webrtc.public_ips`: addresses to advertise; empty for the interfaces' own.
     pub public_ips: Vec<IpAddr>,
-    /// `webrtc.ice_servers`: `stun:` and `turn:` URLs that viewers are told to use.
+    /// `webrtc.ice_servers`: `stun:` URLs that viewers are told to use.
     pub ice_servers: Vec<String>,
 }
 

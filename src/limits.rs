@@ -47,6 +47,8 @@ pub const PICTURE_LATE_AFTER: Duration = Duration::from_millis(250);
 pub const OVERLOADED_AFTER: Duration = Duration::from_secs(1);
 /// Between two warnings that a core is overloaded.
 pub const OVERLOAD_WARNING_INTERVAL: Duration = Duration::from_secs(60);
+/// Between two warnings that a page of another origin was refused.
+pub const ORIGIN_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// A turn of a core's loop longer than this is counted and logged.
 pub const TURN_MAX: Duration = Duration::from_millis(20);
 /// Time that open sessions get to close politely when the server stops.

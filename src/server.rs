@@ -489,6 +489,7 @@ fn control_config(config: &Config, addresses: &Addresses, cores: usize) -> Contr
         candidates: CandidatePolicy {
             public: config.webrtc.public_ips.clone(),
             interfaces: reachable_addresses(addresses.webrtc.ip()),
+            listens_on: addresses.webrtc.ip(),
             port: addresses.webrtc.port(),
         },
         rtmp_port: addresses.rtmp.port(),

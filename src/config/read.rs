@@ -395,15 +395,22 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     })
 }
 
-/// An ICE server's URL (RFC 7064 §3.1, RFC 7065 §3.1).
+/// A STUN server's URL (RFC 7064 §3.1). Browsers refuse a TURN server's without a user and a password.
 pub(super) fn ice_server(text: &str) -> Result<String, String> {
-    let schemes = ["stun:", "stuns:", "turn:", "turns:"];
+    if ["turn:", "turns:"].iter().any(|it| text.starts_with(it)) {
+        return Err(format!(
+            "{} is a TURN server, and TURN is not supported yet; leave it out: viewers reach the \
+             server's UDP port directly",
+            quoted(text)
+        ));
+    }
+    let schemes = ["stun:", "stuns:"];
     let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_?=".contains(&byte);
     let good = rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(legal));
     good.then(|| text.to_owned()).ok_or_else(|| {
         format!(
-            "{} is no ICE server; write for example \"stun:stun.example.org:3478\"",
+            "{} is no STUN server; write for example \"stun:stun.example.org:3478\"",
             quoted(text)
         )
     })

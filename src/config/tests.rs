@@ -286,6 +286,21 @@ fn bad_files_are_refused_in_one_line_that_names_line_and_key() {
 }
 
 #[test]
+fn turn_servers_are_refused_with_the_reason() {
+    for url in [
+        "turn:turn.example.org",
+        "turns:turn.example.org:443?transport=tcp",
+    ] {
+        let text = format!("[webrtc]\nice_servers = [\"{url}\"]");
+        let error = from_file(&text).expect_err(url).to_string();
+        let place = "t.toml line 2: webrtc.ice_servers";
+        assert!(error.starts_with(place), "{error}");
+        assert!(error.contains("TURN is not supported"), "{error}");
+        assert!(error.len() < 400, "{error}");
+    }
+}
+
+#[test]
 fn text_that_is_not_toml_is_refused_with_its_line() {
     for (text, line) in [("a = ", 1), ("\n[rtmp", 2), ("a = 1\n= 2", 2), ("x", 1)] {
         let error = from_file(text).expect_err(text).to_string();

@@ -1,12 +1,11 @@
 //! What HTTP requests get: pages and files, health, the list of rooms; WHEP and WebSocket are
 //! `joining`'s.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Control, RoomStatus};
+use super::{Control, Ends, RoomStatus};
 use crate::ids::{ConnId, RoomName};
 use crate::signalling::{HttpRequest, HttpResponse, Method, Route, route};
 use crate::web;
@@ -20,20 +19,14 @@ impl Control {
     ///
     /// [`Respond`]: super::ControlOutput::Respond
     /// [`Upgrade`]: super::ControlOutput::Upgrade
-    pub fn handle_request(
-        &mut self,
-        conn: ConnId,
-        peer: SocketAddr,
-        request: HttpRequest,
-        now: Instant,
-    ) {
+    pub fn handle_request(&mut self, conn: ConnId, ends: Ends, request: HttpRequest, now: Instant) {
         // A connection asks one thing at a time: whatever it waited for is given up.
         if let Some(viewer) = self.directory.viewer_of_conn(conn) {
             self.remove_viewer(viewer);
         }
         match route(&request) {
             Route::WhepEndpoint { room } => {
-                self.whep_endpoint(conn, peer.ip(), &room, &request, now);
+                self.whep_endpoint(conn, ends, &room, &request, now);
             }
             Route::WhepSession { room, session } => {
                 self.whep_session(conn, &room, &session, &request);
@@ -44,7 +37,7 @@ impl Control {
                 client_name,
             } => {
                 let name = client_name.or(client_id);
-                self.join_by_websocket(conn, peer.ip(), &room, name, &request, now);
+                self.join_by_websocket(conn, ends, &room, name, &request, now);
             }
             Route::Index => self.page(conn, &request, Some(web::index())),
             Route::Page { room: _ } => self.page(conn, &request, Some(web::page())),

@@ -7,21 +7,24 @@ use super::chat::Chatter;
 use super::directory::{Offer, Signalling, Socket, WhepAnswer};
 use super::networks::network_of;
 use super::publishing::ID_CHARACTERS;
-use super::{Control, ControlOutput};
+use super::{Control, ControlOutput, Ends};
 use crate::config::WhenOffline;
 use crate::ids::{ConnId, RoomName, ViewerId};
 use crate::limits::{
-    RETRY_AFTER_FULL, RETRY_AFTER_OFFLINE, VIEWER_SDP_DEADLINE, VIEWERS_MAX, VIEWERS_PENDING_MAX,
-    VIEWERS_PENDING_PER_ADDRESS_MAX,
+    ORIGIN_WARNING_INTERVAL, RETRY_AFTER_FULL, RETRY_AFTER_OFFLINE, VIEWER_SDP_DEADLINE,
+    VIEWERS_MAX, VIEWERS_PENDING_MAX, VIEWERS_PENDING_PER_ADDRESS_MAX,
 };
 use crate::messages::{CoreMsg, SdpFault, ViewerBegin, ViewerEnd};
 use crate::signalling::websocket::upgrade_required;
 use crate::signalling::{
-    HttpRequest, HttpResponse, WhepRequest, WhepSession, accept_response, origin_allowed, whep,
+    HttpRequest, HttpResponse, WebSocketUpgrade, WhepRequest, WhepSession, accept_response,
+    origin_allowed, whep,
 };
 
 /// Characters of an entity tag: 72 bits; it need only differ from session to session.
 const ETAG_CHARACTERS: usize = 12;
+/// As much of a refused page's origin is written to the log: strangers choose it.
+const ORIGIN_CHARACTERS_LOGGED: usize = 128;
 /// How viewers without a name are called in the chat.
 const NAMELESS: &str = "viewer";
 
@@ -38,13 +41,13 @@ impl Control {
     pub(super) fn whep_endpoint(
         &mut self,
         conn: ConnId,
-        peer: IpAddr,
+        ends: Ends,
         room: &RoomName,
         request: &HttpRequest,
         now: Instant,
     ) {
         match whep::endpoint_request(request) {
-            Ok(WhepRequest::Play { offer }) => self.join_by_whep(conn, peer, room, offer, now),
+            Ok(WhepRequest::Play { offer }) => self.join_by_whep(conn, ends, room, offer, now),
             Ok(WhepRequest::Discover(discovery)) => {
                 self.respond(conn, whep::discovered(discovery));
             }
@@ -97,12 +100,12 @@ impl Control {
     fn join_by_whep(
         &mut self,
         conn: ConnId,
-        peer: IpAddr,
+        ends: Ends,
         room: &RoomName,
         offer: String,
         now: Instant,
     ) {
-        if let Err(refusal) = self.admit(peer) {
+        if let Err(refusal) = self.admit(ends.peer) {
             let response = match refusal {
                 Refusal::Stopping | Refusal::Full => whep::unavailable(RETRY_AFTER_FULL),
                 Refusal::TooOften => whep::too_often(RETRY_AFTER_FULL),
@@ -127,39 +130,26 @@ impl Control {
             },
         };
         self.counters.whep_started.inc();
-        self.add_viewer(peer, room, by, ViewerBegin::Offer(offer));
+        self.add_viewer(ends, room, by, ViewerBegin::Offer(offer));
     }
 
     pub(super) fn join_by_websocket(
         &mut self,
         conn: ConnId,
-        peer: IpAddr,
+        ends: Ends,
         room: &RoomName,
         name: Option<String>,
         request: &HttpRequest,
         now: Instant,
     ) {
-        let Some(upgrade) = &request.upgrade else {
-            self.respond(conn, upgrade_required());
-            return;
+        let upgrade = match self.websocket_upgrade(ends.peer, request, now) {
+            Ok(upgrade) => upgrade,
+            Err(response) => {
+                // A player on another site reads it as well; there is nothing secret in it.
+                self.respond(conn, response.header("Access-Control-Allow-Origin", "*"));
+                return;
+            }
         };
-        let (origin, host) = (request.origin.as_deref(), request.host.as_deref());
-        if !origin_allowed(origin, host, &self.config.allowed_origins) {
-            self.counters.refused_origin.inc();
-            let text = "pages of this origin may not connect: add it to http.allowed_origins";
-            self.respond(conn, HttpResponse::error(403, text));
-            return;
-        }
-        if let Err(refusal) = self.admit(peer) {
-            let (status, text) = match refusal {
-                Refusal::Stopping => (503, "the server is stopping"),
-                Refusal::Full => (503, "the server takes no more viewers now"),
-                Refusal::TooOften => (429, "too many viewers of this address are joining"),
-            };
-            let response = HttpResponse::error(status, text);
-            self.respond(conn, retry_after(response, RETRY_AFTER_FULL));
-            return;
-        }
         self.counters.http_upgrades.inc();
         self.counters.websocket_started.inc();
         let response = accept_response(upgrade);
@@ -175,30 +165,96 @@ impl Control {
             candidates: 0,
             chatter: Chatter::default(),
         });
-        self.add_viewer(peer, room, by, ViewerBegin::SendOffer);
+        self.add_viewer(ends, room, by, ViewerBegin::SendOffer);
     }
 
-    /// Whether one more viewer may come.
+    /// What is to be accepted, or why nothing is. Scripts cannot read what a WebSocket was answered,
+    /// so a page whose WebSocket did not open asks for its URL without one, and is told what it would
+    /// have been told. Browsers name no origin in a GET to the page's own host: the page says it in
+    /// the query.
+    fn websocket_upgrade<'a>(
+        &mut self,
+        peer: IpAddr,
+        request: &'a HttpRequest,
+        now: Instant,
+    ) -> Result<&'a WebSocketUpgrade, HttpResponse> {
+        let (mut origin, host) = (request.origin.as_deref(), request.host.as_deref());
+        if request.upgrade.is_none() {
+            origin = origin.or_else(|| request.parameter("origin"));
+        }
+        if !origin_allowed(origin, host, &self.config.allowed_origins) {
+            if request.upgrade.is_some() {
+                self.counters.refused_origin.inc();
+                self.warn_of_origin(origin, host, now);
+            }
+            let text = "pages of this origin may not connect: add it to http.allowed_origins, or \
+                        have the proxy in front of the server pass the Host header on";
+            return Err(HttpResponse::error(403, text));
+        }
+        let admitted = match &request.upgrade {
+            Some(_) => self.admit(peer),
+            None => self.may_join(peer),
+        };
+        if let Err(refusal) = admitted {
+            let (status, text) = match refusal {
+                Refusal::Stopping => (503, "the server is stopping"),
+                Refusal::Full => (503, "the server takes no more viewers now"),
+                Refusal::TooOften => (429, "too many viewers of this address are joining"),
+            };
+            let response = HttpResponse::error(status, text);
+            return Err(retry_after(response, RETRY_AFTER_FULL));
+        }
+        request.upgrade.as_ref().ok_or_else(upgrade_required)
+    }
+
+    /// Behind a proxy that rewrites the Host header each viewer is refused: the log says what to set.
+    fn warn_of_origin(&mut self, origin: Option<&str>, host: Option<&str>, now: Instant) {
+        if self.origin_told_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.origin_told_until = now.checked_add(ORIGIN_WARNING_INTERVAL);
+        let cut = |text: Option<&str>| -> String {
+            let characters = text.unwrap_or_default().chars();
+            characters.take(ORIGIN_CHARACTERS_LOGGED).collect()
+        };
+        log::warn!(
+            "WebSocket refused: the page's origin is not the host it asked; have the proxy pass the \
+             host on (nginx: proxy_set_header Host $http_host), or add the origin to \
+             http.allowed_origins origin={:?} host={:?}",
+            cut(origin),
+            cut(host)
+        );
+    }
+
+    /// Whether one more viewer may come; a refusal is counted.
     fn admit(&self, peer: IpAddr) -> Result<(), Refusal> {
+        self.may_join(peer).inspect_err(|refusal| {
+            let counter = match refusal {
+                Refusal::Stopping => &self.counters.refused_stopping,
+                Refusal::Full | Refusal::TooOften => &self.counters.refused_full,
+            };
+            counter.inc();
+        })
+    }
+
+    fn may_join(&self, peer: IpAddr) -> Result<(), Refusal> {
         if !self.is_serving() {
-            self.counters.refused_stopping.inc();
             return Err(Refusal::Stopping);
         }
         let directory = &self.directory;
         let is_full = directory.viewer_count() >= VIEWERS_MAX;
         if is_full || directory.pending() >= VIEWERS_PENDING_MAX {
-            self.counters.refused_full.inc();
             return Err(Refusal::Full);
         }
         if directory.pending_of(network_of(peer)) >= VIEWERS_PENDING_PER_ADDRESS_MAX {
-            self.counters.refused_full.inc();
             return Err(Refusal::TooOften);
         }
         Ok(())
     }
 
-    fn add_viewer(&mut self, peer: IpAddr, name: &RoomName, by: Signalling, begin: ViewerBegin) {
-        let candidates = self.config.candidates.for_viewer(peer);
+    fn add_viewer(&mut self, ends: Ends, name: &RoomName, by: Signalling, begin: ViewerBegin) {
+        let Ends { peer, local: _ } = ends;
+        let candidates = self.config.candidates.for_viewer(ends);
         if candidates.is_empty() && !std::mem::replace(&mut self.lack_told, true) {
             log::warn!("no address to offer to a viewer: set webrtc.public_ips room={name}");
         }

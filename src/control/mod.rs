@@ -20,7 +20,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-pub use candidates::CandidatePolicy;
+pub use candidates::{CandidatePolicy, Ends};
 pub use placement::Placement;
 pub use status::RoomStatus;
 
@@ -185,6 +185,8 @@ pub struct Control {
     lack_told: bool,
     /// About what streams are.
     stream_lines: Complaints,
+    /// No line about a refused origin is written before this moment.
+    origin_told_until: Option<Instant>,
     counters: ControlCounters,
 }
 
@@ -197,6 +199,7 @@ impl Control {
             config,
             lack_told: false,
             stream_lines: Complaints::default(),
+            origin_told_until: None,
             timebase,
             ids,
             outputs: VecDeque::new(),
@@ -360,6 +363,12 @@ impl Control {
 
     /// Takes the addresses of the interfaces, in place of those it had.
     pub fn set_interfaces(&mut self, interfaces: Vec<IpAddr>) {
+        if self.config.candidates.interfaces == interfaces {
+            return;
+        }
+        if self.config.candidates.public.is_empty() {
+            log::info!("the addresses to offer to viewers are now {interfaces:?}");
+        }
         self.config.candidates.interfaces = interfaces;
         self.lack_told &= self.lacks_addresses();
     }

@@ -36,6 +36,13 @@ fn peer() -> SocketAddr {
     "198.51.100.7:5000".parse().unwrap()
 }
 
+fn ends() -> Ends {
+    Ends {
+        peer: peer().ip(),
+        local: None,
+    }
+}
+
 fn name(text: &str) -> RoomName {
     RoomName::parse(text).unwrap()
 }
@@ -72,6 +79,7 @@ impl Rig {
                 public: Vec::new(),
                 interfaces: vec!["10.0.0.5".parse().unwrap()],
                 port: 8189,
+                ..CandidatePolicy::default()
             },
             ..ControlConfig::default()
         })
@@ -163,7 +171,16 @@ impl Rig {
     // -- viewers --
 
     fn request(&mut self, conn: ConnId, request: HttpRequest) -> Vec<ControlOutput> {
-        self.control.handle_request(conn, peer(), request, self.now);
+        self.request_between(ends(), conn, request)
+    }
+
+    fn request_between(
+        &mut self,
+        ends: Ends,
+        conn: ConnId,
+        request: HttpRequest,
+    ) -> Vec<ControlOutput> {
+        self.control.handle_request(conn, ends, request, self.now);
         self.outputs()
     }
 

@@ -15,7 +15,7 @@ use signal_hook_mio::v1_0::Signals;
 use super::core_loop::CoreMail;
 use super::crowd::Crowd;
 use super::http_conn::{HttpConn, READ_BYTES};
-use super::interfaces::reachable_addresses;
+use super::interfaces::AddressWatch;
 use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tls_files::TlsKeeper;
 use super::watchdog::{Heartbeat, Watchdog};
@@ -47,9 +47,6 @@ const EVENTS_PER_TURN: usize = 512;
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long not to accept after the process ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-
-/// Between two looks for an address while the machine has none.
-const ADDRESSES_AGAIN: Duration = Duration::from_secs(1);
 
 /// What comes to control's mailbox.
 #[derive(Debug)]
@@ -151,7 +148,7 @@ pub struct ControlLoop {
     /// Listeners that may hold more connections.
     accepting: BTreeSet<Token>,
     accept_again: Option<Instant>,
-    addresses_again: Option<Instant>,
+    addresses: AddressWatch,
     stop_by: Option<Instant>,
     signals_seen: u32,
     /// Publishers that are not taken, for the log.
@@ -180,6 +177,7 @@ impl ControlLoop {
             signals = Some(source);
         }
         Ok(Self {
+            addresses: AddressWatch::new(config.webrtc),
             io: config,
             connections: BTreeMap::new(),
             viewers: Crowd::new(HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX),
@@ -190,7 +188,6 @@ impl ControlLoop {
             signals,
             accepting: BTreeSet::from([RTMP, RTMPS, HTTP, METRICS]),
             accept_again: None,
-            addresses_again: None,
             stop_by: None,
             signals_seen: 0,
             refusals: Complaints::default(),
@@ -222,7 +219,6 @@ impl ControlLoop {
             if let Some(tls) = &mut self.io.tls {
                 tls.look(now);
             }
-            self.look_for_addresses(now);
             for id in std::mem::take(&mut self.active) {
                 self.turn_connection(id, now);
                 // What one said to many is passed on before the next one speaks.
@@ -239,21 +235,6 @@ impl ControlLoop {
                 return;
             }
             deadline = self.next_deadline(next, now);
-        }
-    }
-
-    /// A server that started before the network asks for its addresses again, when somebody may want
-    /// one.
-    fn look_for_addresses(&mut self, now: Instant) {
-        let is_early = self.addresses_again.is_some_and(|at| now < at);
-        if is_early || self.active.is_empty() || !self.io.control.lacks_addresses() {
-            return;
-        }
-        self.addresses_again = Some(now + ADDRESSES_AGAIN);
-        let addresses = reachable_addresses(self.io.webrtc);
-        self.io.control.set_interfaces(addresses.clone());
-        if !self.io.control.lacks_addresses() {
-            log::info!("there are addresses to offer to viewers now: {addresses:?}");
         }
     }
 
@@ -470,10 +451,17 @@ impl ControlLoop {
         let counters = &self.io.counters;
         let expiry = self.io.tls.as_ref().and_then(TlsKeeper::expires);
         let buffer = &mut self.buffer;
-        let alive = connection.turn(now, buffer, |input, peer| {
+        let watch = &mut self.addresses;
+        let alive = connection.turn(now, buffer, |input, ends| {
             use super::http_conn::ConnInput;
             match input {
-                ConnInput::Request(request) => control.handle_request(id, peer, *request, now),
+                ConnInput::Request(request) => {
+                    // Somebody may join.
+                    if let Some(addresses) = watch.look(now) {
+                        control.set_interfaces(addresses);
+                    }
+                    control.handle_request(id, ends, *request, now);
+                }
                 ConnInput::WebSocket(message) => control.handle_websocket(id, message, now),
                 ConnInput::Metrics(respond) => respond(counters.page(control.counters(), expiry)),
             }

@@ -1,7 +1,7 @@
 //! One HTTP or WebSocket connection of the control loop: socket, and the session that reads it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -9,6 +9,7 @@ use mio::{Registry, Token};
 
 use super::tcp_conn::{ReadOutcome, TcpConn};
 use super::tls::TlsTerms;
+use crate::control::Ends;
 use crate::limits::TLS_HANDSHAKE_DEADLINE;
 use crate::metrics::prometheus::CONTENT_TYPE;
 use crate::signalling::{
@@ -56,6 +57,8 @@ enum Speaks {
 pub(super) struct HttpConn {
     tcp: TcpConn,
     peer: SocketAddr,
+    /// Our address, as the peer reached it.
+    local: Option<IpAddr>,
     of_metrics: bool,
     speaks: Speaks,
     deadline: Instant,
@@ -80,11 +83,13 @@ impl HttpConn {
         (registry, token): (&Registry, Token),
         now: Instant,
     ) -> io::Result<Self> {
+        let local = stream.local_addr().ok();
         let tcp = TcpConn::register(stream, tls, registry, token)?;
         let speaks = Speaks::Http(HttpSession::new(now));
         Ok(Self {
             tcp,
             peer,
+            local: local.map(|local| local.ip().to_canonical()),
             of_metrics,
             speaks,
             deadline: now,
@@ -108,6 +113,14 @@ impl HttpConn {
         self.peer
     }
 
+    /// The addresses of both ends.
+    pub(super) fn ends(&self) -> Ends {
+        Ends {
+            peer: self.peer.ip(),
+            local: self.local,
+        }
+    }
+
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -117,7 +130,7 @@ impl HttpConn {
         &mut self,
         now: Instant,
         buffer: &mut [u8],
-        mut take: impl FnMut(ConnInput<'_>, SocketAddr),
+        mut take: impl FnMut(ConnInput<'_>, Ends),
     ) -> TurnOutcome {
         let more = self.read(buffer, now);
         if self.deadline <= now {
@@ -195,17 +208,18 @@ impl HttpConn {
     }
 
     /// Takes the session's outputs. `false`: the connection is of no more use.
-    fn drain(&mut self, now: Instant, take: &mut impl FnMut(ConnInput<'_>, SocketAddr)) -> bool {
+    fn drain(&mut self, now: Instant, take: &mut impl FnMut(ConnInput<'_>, Ends)) -> bool {
+        let ends = self.ends();
         loop {
             let usable = match &mut self.speaks {
                 Speaks::Http(session) => match session.poll_output(now) {
                     HttpOutput::Transmit(bytes) => self.tcp.write(bytes),
                     HttpOutput::Request(request) if self.of_metrics => {
-                        session.respond(metrics_response(&request, self.peer, take), now);
+                        session.respond(metrics_response(&request, ends, take), now);
                         true
                     }
                     HttpOutput::Request(request) => {
-                        take(ConnInput::Request(Box::new(request)), self.peer);
+                        take(ConnInput::Request(Box::new(request)), ends);
                         true
                     }
                     HttpOutput::Upgraded { leftover } => {
@@ -226,7 +240,7 @@ impl HttpConn {
                 Speaks::WebSocket(session) => match session.poll_output(now) {
                     WsOutput::Transmit(bytes) => self.tcp.write(bytes),
                     WsOutput::Message(message) => {
-                        take(ConnInput::WebSocket(message), self.peer);
+                        take(ConnInput::WebSocket(message), ends);
                         true
                     }
                     WsOutput::Invalid(text) => {
@@ -276,14 +290,14 @@ impl HttpConn {
 
 fn metrics_response(
     request: &HttpRequest,
-    peer: SocketAddr,
-    take: &mut impl FnMut(ConnInput<'_>, SocketAddr),
+    ends: Ends,
+    take: &mut impl FnMut(ConnInput<'_>, Ends),
 ) -> HttpResponse {
     if request.path != "/metrics" {
         return HttpResponse::error(404, "the metrics are at /metrics");
     }
     let mut page = String::new();
-    take(ConnInput::Metrics(&mut |text| page = text), peer);
+    take(ConnInput::Metrics(&mut |text| page = text), ends);
     HttpResponse::new(200)
         .header("Content-Type", CONTENT_TYPE)
         .body(page)

@@ -1,6 +1,6 @@
 // The list of rooms: who is live, and how to publish, with the addresses of this very server.
 
-import { fetchJson } from './player.js';
+import { UNREACHABLE, fetchJson } from './answers.js';
 
 /** Milliseconds between two looks. */
 const REFRESH_MS = 3000;
@@ -27,43 +27,72 @@ async function refresh() {
         rtmpsPort = secure;
         showAddresses();
       }
-      showRooms(rooms);
+      showRooms(rooms, 'Nobody is publishing. This list refreshes itself.');
     } catch {
-      $('rooms-note').textContent = 'The server is not reachable. Trying again…';
-      $('rooms-note').hidden = false;
-      $('rooms').replaceChildren();
+      showRooms([], `${UNREACHABLE} Trying again…`);
     }
   }
   setTimeout(refresh, REFRESH_MS);
 }
 
-function showRooms(rooms) {
+/** The list's items by the names of their rooms. */
+const items = new Map();
+
+/**
+ * An item stays where it is while its room is live, and only what is new of it is written: whoever
+ * has the focus on it keeps it, and a tap finds at its end what it began on. `noteIfNone`: what to
+ * say while no room is live.
+ */
+function showRooms(rooms, noteIfNone) {
   const live = rooms.filter((room) => room.live);
-  $('rooms-note').textContent = 'Nobody is publishing. This list refreshes itself.';
+  write($('rooms-note'), noteIfNone);
   $('rooms-note').hidden = live.length > 0;
-  $('rooms').replaceChildren(...live.map(roomItem));
+  const names = new Set(live.map((room) => room.room));
+  for (const [name, item] of items) {
+    if (names.has(name)) continue;
+    item.remove();
+    items.delete(name);
+  }
+  // They come in the order of their names, so those that were there before need not move.
+  let next = $('rooms').firstElementChild;
+  for (const room of live) {
+    const item = items.get(room.room) ?? roomItem(room.room);
+    if (item === next) next = next.nextElementSibling;
+    else $('rooms').insertBefore(item, next);
+    update(item, room);
+  }
 }
 
-function roomItem(room) {
+function roomItem(name) {
   const item = document.createElement('li');
   const link = document.createElement('a');
-  link.href = new URL(encodeURIComponent(room.room), base).href;
-  link.textContent = room.room;
+  link.href = new URL(encodeURIComponent(name), base).href;
+  link.textContent = name;
+  item.append(link, document.createElement('span'));
+  items.set(name, item);
+  return item;
+}
+
+function update(item, room) {
   const facts = [
     room.width && `${room.width}×${room.height}`,
     room.video,
     room.audio,
     room.viewers === 1 ? '1 viewer' : `${room.viewers ?? 0} viewers`,
   ];
-  const about = document.createElement('span');
-  about.textContent = facts.filter(Boolean).join(' · ');
-  item.append(link, about);
-  for (const line of room.advice ?? []) {
-    const advice = document.createElement('em');
-    advice.textContent = line;
-    item.append(advice);
-  }
-  return item;
+  write(item.querySelector('span'), facts.filter(Boolean).join(' · '));
+  const lines = room.advice ?? [];
+  const shown = [...item.querySelectorAll('em')];
+  for (const surplus of shown.splice(lines.length)) surplus.remove();
+  lines.forEach((line, at) => {
+    const advice = shown[at] ?? item.appendChild(document.createElement('em'));
+    write(advice, line);
+  });
+}
+
+/** Writes a text where another stands: the same one again would be a change to a screen reader. */
+function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 // -- how to publish --

@@ -35,6 +35,7 @@ pub struct Asset {
 pub fn asset(name: &str) -> Option<Asset> {
     let (mime, bytes): (_, &'static [u8]) = match name {
         "player.js" => (SCRIPT, include_bytes!("player.js")),
+        "answers.js" => (SCRIPT, include_bytes!("answers.js")),
         "page.js" => (SCRIPT, include_bytes!("page.js")),
         "index.js" => (SCRIPT, include_bytes!("index.js")),
         "style.css" => (STYLE, include_bytes!("style.css")),
@@ -76,7 +77,14 @@ fn tagged(mime: &'static str, bytes: &'static [u8]) -> Asset {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 5] = ["player.js", "page.js", "index.js", "style.css", "icon.svg"];
+    const NAMES: [&str; 6] = [
+        "player.js",
+        "answers.js",
+        "page.js",
+        "index.js",
+        "style.css",
+        "icon.svg",
+    ];
 
     fn text(asset: &Asset) -> &'static str {
         std::str::from_utf8(asset.bytes).unwrap()

@@ -3,6 +3,8 @@
 //   WebSocketClient, WhepClient   one signalling session and its RTCPeerConnection
 //   RoomPlayer                    a <video> that starts, waits, recovers and measures
 
+import { UNREACHABLE, fetchJson, refusal, whySocketFailed } from './answers.js';
+
 /** Milliseconds between two looks at the statistics. */
 const TICK_MS = 500;
 /** A picture (or sound, in a room without video) older than this is no longer "playing". */
@@ -29,15 +31,19 @@ class Session {
   constructor(on) {
     this.on = on;
     this.closed = false;
+    /** Whether the server answered: what is amiss after that is the media's way. */
+    this.answered = false;
     this.timers = new Set();
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
     this.stream = new MediaStream();
     this.pc.addEventListener('track', (event) => this.#addTrack(event));
     this.pc.addEventListener('connectionstatechange', () => this.#connectionChanged());
     this.after(CONNECT_MS, () => {
-      if (this.pc.connectionState !== 'connected') {
-        this.fail({ text: 'No media connection. Is the server\'s UDP port reachable?' });
-      }
+      if (this.pc.connectionState === 'connected') return;
+      this.fail({
+        text: this.answered ? 'No media connection. Is the server\'s UDP port reachable?'
+          : 'The server does not answer.',
+      });
     });
   }
 
@@ -109,8 +115,11 @@ export class WebSocketClient extends Session {
   start() {
     this.socket = new WebSocket(this.address);
     this.socket.addEventListener('message', (event) => this.#receive(event.data));
-    this.socket.addEventListener('close', (event) => {
-      this.fail({ text: event.reason || 'The server is not reachable.' });
+    this.socket.addEventListener('open', () => { this.answered = true; });
+    this.socket.addEventListener('close', async (event) => {
+      if (this.closed) return;
+      if (this.answered) this.fail({ text: event.reason || UNREACHABLE });
+      else this.fail(await whySocketFailed(this.address));
     });
     this.pc.addEventListener('icecandidate', ({ candidate }) => {
       if (candidate?.candidate) this.#send('candidate', JSON.stringify(candidate));
@@ -202,7 +211,7 @@ export class WhepClient extends Session {
 
   start() {
     this.#negotiate().catch((error) => {
-      const text = error instanceof TypeError ? 'The server is not reachable.' : String(error);
+      const text = error instanceof TypeError ? UNREACHABLE : String(error);
       this.fail({ text });
     });
   }
@@ -240,6 +249,7 @@ export class WhepClient extends Session {
       this.fail(await refusal(response));
       return;
     }
+    this.answered = true;
     const location = response.headers.get('Location');
     if (location) this.session = new URL(location, response.url).href;
     if (this.closed) {
@@ -248,20 +258,6 @@ export class WhepClient extends Session {
     }
     await this.pc.setRemoteDescription({ type: 'answer', sdp: await response.text() });
   }
-}
-
-/** Turns an HTTP refusal into a reason for `down`. */
-async function refusal(response) {
-  // What is not JSON says no more than its status.
-  const body = await response.json().catch(() => null);
-  const text = String(body?.error ?? `The server answered ${response.status}.`);
-  const seconds = Number(response.headers.get('Retry-After'));
-  return {
-    text,
-    offline: response.status === 409,
-    final: [401, 403, 415].includes(response.status),
-    retryAfterMs: seconds > 0 ? seconds * 1000 : undefined,
-  };
 }
 
 /** Browsers decode Opus to one channel unless their own description says `stereo=1`. */
@@ -581,14 +577,6 @@ const OFFLINE = 'The publisher is offline. The picture starts by itself when it 
 function inWords(reason) {
   const text = reason || 'the server cannot convert the picture for browsers';
   return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
-}
-
-/** JSON of the server's, always fresh; null if it has no such thing. */
-export async function fetchJson(url) {
-  const response = await fetch(url, { cache: 'no-store' });
-  if (response.status === 404) return null;
-  if (!response.ok) throw new Error(`The server answered ${response.status}.`);
-  return response.json();
 }
 
 /** Unguessable enough to tell viewers apart; `crypto.randomUUID` needs HTTPS. */

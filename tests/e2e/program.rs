@@ -189,9 +189,44 @@ fn service_manager_is_told_of_start_life_and_stop() {
 }
 
 #[test]
-fn first_lines_say_where_to_publish_and_where_to_watch() {
-    let mut program = Program(command().stdout(Stdio::piped()).spawn().unwrap());
-    let mut output = program.0.stdout.take().unwrap();
+fn refused_origin_is_on_the_log_once_with_what_to_set() {
+    let mut command = command();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = Program(command.spawn().unwrap());
+    let address = watch_address(&mut program.0);
+    for _ in 0..3 {
+        let answer = ask(
+            address,
+            "GET /v1/ws?roomID=cam HTTP/1.1\r\nHost: 127.0.0.1:8889\r\n\
+             Origin: https://live.example\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    }
+    program.signal(Signal::TERM);
+    let mut log = String::new();
+    let mut errors = program.0.stderr.take().unwrap();
+    errors.read_to_string(&mut log).unwrap();
+    let told: Vec<&str> = log.lines().filter(|l| l.contains("refused")).collect();
+    assert_eq!(told.len(), 1, "{log}");
+    for word in [
+        "https://live.example",
+        "127.0.0.1:8889",
+        "http.allowed_origins",
+        "proxy_set_header Host",
+    ] {
+        assert!(told[0].contains(word), "{word} is missing: {log}");
+    }
+}
+
+/// Where the program says that one can watch.
+fn watch_address(program: &mut Child) -> SocketAddr {
+    let told = first_lines(program.stdout.as_mut().unwrap());
+    let (_, rest) = told.split_once("watch    http://").unwrap();
+    rest.split_once('/').unwrap().0.parse().unwrap()
+}
+
+fn first_lines(output: &mut impl Read) -> String {
     let mut told = String::new();
     while !told.contains("/metrics\n") {
         let mut buffer = [0; 4_096];
@@ -199,6 +234,23 @@ fn first_lines_say_where_to_publish_and_where_to_watch() {
         assert!(count > 0, "it ended: {told}");
         told.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
+    told
+}
+
+/// Sends a request and reads the answer up to the end of the connection.
+fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn first_lines_say_where_to_publish_and_where_to_watch() {
+    let mut program = Program(command().stdout(Stdio::piped()).spawn().unwrap());
+    let mut output = program.0.stdout.take().unwrap();
+    let told = first_lines(&mut output);
     for line in [
         "publish  rtmp://127.0.0.1:",
         "watch    http://127.0.0.1:",
@@ -214,11 +266,6 @@ fn first_lines_say_where_to_publish_and_where_to_watch() {
     drop(output);
     let (_, rest) = told.split_once("watch    http://").unwrap();
     let address: SocketAddr = rest.split_once('/').unwrap().0.parse().unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .write_all(b"GET /v1/health HTTP/1.0\r\n\r\n")
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = ask(address, "GET /v1/health HTTP/1.0\r\n\r\n");
     assert!(answer.contains("ready"), "{answer}");
 }

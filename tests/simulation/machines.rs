@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rtmpeer::control::ControlOutput;
+use rtmpeer::control::{ControlOutput, Ends};
 use rtmpeer::engine::EngineOutput;
 use rtmpeer::ids::CoreId;
 use rtmpeer::limits::{CONTROL_MAILBOX_MESSAGES, CORE_MAILBOX_MESSAGES, TRANSCODE_INBOX_UNITS};
@@ -338,7 +338,11 @@ impl World {
                 request,
             } => {
                 self.asking = Some(conn);
-                self.control.handle_request(conn, peer, request, now);
+                let ends = Ends {
+                    peer: peer.ip(),
+                    local: None,
+                };
+                self.control.handle_request(conn, ends, request, now);
             }
             ControlInput::WebSocket { conn, message } => {
                 self.control.handle_websocket(conn, message, now);

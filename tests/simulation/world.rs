@@ -270,6 +270,7 @@ impl World {
                 public: vec![SERVER.ip()],
                 interfaces: vec![SERVER.ip()],
                 port: SERVER.port(),
+                ..CandidatePolicy::default()
             },
             ..ControlConfig::default()
         };

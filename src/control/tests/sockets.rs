@@ -390,3 +390,52 @@ fn a_request_for_the_socket_that_asks_for_none_is_426() {
     let outputs = rig.request(conn, upgrade("no room", "ann"));
     assert_eq!(status(&outputs, conn), Some(400));
 }
+
+#[test]
+fn a_page_is_told_without_a_socket_why_it_got_none() {
+    let mut rig = Rig::new(1);
+    let question = |origin: Option<&str>, said: Option<&str>| {
+        let mut request = HttpRequest {
+            upgrade: None,
+            origin: origin.map(str::to_owned),
+            ..upgrade("cam", "ann")
+        };
+        let said = said.map(|said| ("origin".to_owned(), said.to_owned()));
+        request.query.extend(said);
+        request
+    };
+    // The proxy asks for host:8889, whatever the page is called.
+    for (origin, said, expected) in [
+        (None, Some("https://live.example"), 403),
+        (Some("https://live.example"), None, 403),
+        (None, Some("http://host:8889"), 426),
+    ] {
+        let conn = rig.conn();
+        let outputs = rig.request(conn, question(origin, said));
+        let response = response(&outputs, conn).unwrap();
+        assert_eq!(response.status, expected, "{origin:?} {said:?}");
+        let readable = response.field("Access-Control-Allow-Origin");
+        assert_eq!(readable, Some("*"), "{origin:?} {said:?}");
+        if expected == 403 {
+            let body = String::from_utf8_lossy(&response.body);
+            assert!(body.contains("http.allowed_origins"), "{body}");
+        }
+    }
+    // What a page claims of itself counts for nothing where it gets a socket.
+    let conn = rig.conn();
+    let request = HttpRequest {
+        upgrade: upgrade("cam", "ann").upgrade,
+        ..question(Some("https://live.example"), Some("http://host:8889"))
+    };
+    let outputs = rig.request(conn, request);
+    assert_eq!(status(&outputs, conn), Some(403));
+    for _ in 0..VIEWERS_PENDING_PER_ADDRESS_MAX {
+        rig.ask("cam");
+    }
+    let conn = rig.conn();
+    let outputs = rig.request(conn, question(None, Some("http://host:8889")));
+    assert_eq!(status(&outputs, conn), Some(429));
+    let counters = rig.control.counters();
+    assert_eq!(counters.refused_origin.get(), 1, "a question was counted");
+    assert_eq!(counters.refused_full.get(), 0, "a question was counted");
+}

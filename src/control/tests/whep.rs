@@ -23,6 +23,7 @@ fn an_offer_goes_to_a_core_and_its_answer_back_as_201() {
             public: vec!["203.0.113.7".parse().unwrap()],
             interfaces: vec!["10.0.0.5".parse().unwrap()],
             port: 8189,
+            ..CandidatePolicy::default()
         },
         ..ControlConfig::default()
     });
@@ -327,11 +328,13 @@ fn joins_of_one_address_are_limited_until_they_are_connected() {
     let refused = response(&outputs, conn).unwrap();
     assert_eq!(refused.status, 429);
     assert!(refused.field("Retry-After").is_some());
-    let other = "198.51.100.8:1".parse().unwrap();
-    rig.control
-        .handle_request(conn, other, post("cam"), rig.now);
+    let other = Ends {
+        peer: "198.51.100.8".parse().unwrap(),
+        ..ends()
+    };
+    let outputs = rig.request_between(other, conn, post("cam"));
     assert!(
-        added(&rig.outputs(), conn).is_some(),
+        added(&outputs, conn).is_some(),
         "another address is refused"
     );
     rig.connected(joined[0]);
