@@ -154,7 +154,8 @@ pub const LOCAL_CANDIDATES_MAX: usize = 16;
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// From our offer to the viewer's answer.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// Without a sign of the viewer for so long, media stops (RFC 7675 §5.1).
+/// Without a sign of the viewer for so long, media stops (RFC 7675 §5.1; `webrtc::paths` says what counts
+/// as one).
 pub const CONSENT_SILENT_AFTER: Duration = Duration::from_secs(15);
 /// Without a sign of the viewer for so long, its session ends.
 pub const CONSENT_LOST_AFTER: Duration = Duration::from_secs(30);

@@ -13,6 +13,7 @@ mod media;
 mod output;
 mod pacing;
 pub mod packetize;
+mod parts;
 mod paths;
 mod prefetch;
 pub mod rtcp;
