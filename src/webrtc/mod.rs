@@ -9,6 +9,7 @@ mod codecs;
 pub mod demux;
 pub mod dtls;
 mod factory;
+mod keyframes;
 mod media;
 mod output;
 mod pacing;
