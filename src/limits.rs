@@ -134,8 +134,13 @@ pub const RING_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 
 // -- viewers (src/webrtc) --
 
-/// Largest RTP payload, in bytes: with header, extension and tag below 1,280, the IPv6 minimum.
-pub const RTP_PAYLOAD_BYTES_MAX: usize = 1_200;
+/// Largest RTP payload, in bytes: with all that a packet has besides (`webrtc::track` adds it up) it
+/// fits [`IP_PACKET_BYTES_MAX`].
+pub const RTP_PAYLOAD_BYTES_MAX: usize = 1_180;
+/// Largest IP packet with media, in bytes: what every link of IPv6 takes (RFC 8200 §5), and what tunnels
+/// take as a rule. The socket has nothing fragmented: what is larger than the way takes never arrives,
+/// however often it is sent again.
+pub const IP_PACKET_BYTES_MAX: usize = 1_280;
 /// Largest SDP of a viewer, in bytes: a browser's with every codec has 10 KiB.
 pub const SDP_BYTES_MAX: usize = 64 * 1_024;
 /// Most lines in a viewer's SDP.
@@ -157,7 +162,8 @@ pub const LOCAL_CANDIDATES_MAX: usize = 16;
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// From our offer to the viewer's answer.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// Without a sign of the viewer for so long, media stops (RFC 7675 §5.1).
+/// Without a sign of the viewer for so long, media stops (RFC 7675 §5.1; `webrtc::paths` says what counts
+/// as one).
 pub const CONSENT_SILENT_AFTER: Duration = Duration::from_secs(15);
 /// Without a sign of the viewer for so long, its session ends.
 pub const CONSENT_LOST_AFTER: Duration = Duration::from_secs(30);

@@ -262,7 +262,7 @@ impl Engine {
             CoreMsg::BindViewer { viewer, rendition } => self.bind_viewer(viewer, rendition, now),
             CoreMsg::KeyframeWanted { room } => self.keyframe_wanted(room, now),
             CoreMsg::Drain { deadline } => self.drain(deadline, now),
-            CoreMsg::Datagram { from, to, data } => self.handle_datagram(from, to, &data, now),
+            CoreMsg::Datagram { from, to, data } => self.handle_forwarded(from, to, &data, now),
         }
         self.check_invariants();
     }
@@ -316,7 +316,7 @@ impl Engine {
         self.demux.knows(address)
     }
 
-    /// Takes one datagram from the socket, or one that another core passed on.
+    /// Takes one datagram from the socket.
     pub fn handle_datagram(
         &mut self,
         from: SocketAddr,
@@ -324,6 +324,38 @@ impl Engine {
         datagram: &[u8],
         now: Instant,
     ) {
+        if let Some(core) = self.take_datagram(from, to, datagram, now) {
+            self.counters.datagrams_forwarded.inc();
+            let data = Bytes::copy_from_slice(datagram);
+            let message = CoreMsg::Datagram { from, to, data };
+            self.outputs
+                .push_back(EngineOutput::Core { to: core, message });
+        }
+    }
+
+    /// Takes one datagram that another core passed on: it is for a viewer of this core, or for
+    /// nobody. Two cores that each take a stranger's address for the other's would else pass what
+    /// comes from it back and forth, until their limits end it.
+    pub fn handle_forwarded(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+    ) {
+        if self.take_datagram(from, to, datagram, now).is_some() {
+            self.count_dropped(DropReason::UnknownAddress);
+        }
+    }
+
+    /// Gives a datagram to the viewer it is for. If that is another core's, which.
+    fn take_datagram(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Option<CoreId> {
         match self.demux.route(from, datagram, now) {
             Route::Viewer(viewer) => self.viewer_datagram(viewer, from, to, datagram, now),
             Route::Candidate(viewer) => {
@@ -331,15 +363,10 @@ impl Engine {
                     self.viewer_datagram(viewer, from, to, datagram, now);
                 }
             }
-            Route::OtherCore(core) => {
-                self.counters.datagrams_forwarded.inc();
-                let data = Bytes::copy_from_slice(datagram);
-                let message = CoreMsg::Datagram { from, to, data };
-                self.outputs
-                    .push_back(EngineOutput::Core { to: core, message });
-            }
+            Route::OtherCore(core) => return Some(core),
             Route::Drop(reason) => self.count_dropped(reason),
         }
+        None
     }
 
     /// Does what has come due.

@@ -12,6 +12,7 @@ use super::{Certificate, Engine, EngineConfig, EngineOutput};
 use crate::ids::{CoreId, IdSource, RoomId, RoomName, ViewerId};
 use crate::media::time::Timebase;
 use crate::messages::{ControlMsg, CoreMsg, SdpFault, ViewerBegin};
+use crate::webrtc::demux::ufrag_for;
 
 /// The first of two cores, and the instant at which its timeline begins.
 pub(super) fn engine() -> (Engine, Instant) {
@@ -61,6 +62,51 @@ fn join(begin: ViewerBegin, candidates: Vec<SocketAddr>) -> Result<String, SdpFa
             _ => {}
         }
     }
+}
+
+/// A STUN binding request with a ufrag of a core's, of a viewer that does not exist.
+fn check(core: CoreId) -> Vec<u8> {
+    let ufrag = ufrag_for(core, &mut IdSource::seeded(9));
+    let name = format!("{ufrag}:peer");
+    let mut message = vec![0, 1, 0, 44, 0x21, 0x12, 0xa4, 0x42];
+    message.extend([7; 12]);
+    message.extend([0, 6, 0, 16]);
+    message.extend(name.as_bytes());
+    message.extend([0, 8, 0, 20]);
+    message.extend([0; 20]);
+    message
+}
+
+/// What an engine has for the other core.
+fn passed_on(engine: &mut Engine, now: Instant) -> Vec<CoreMsg> {
+    let mut messages = Vec::new();
+    loop {
+        match engine.poll_output(now) {
+            EngineOutput::Core { message, .. } => messages.push(message),
+            EngineOutput::Timeout(_) => return messages,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_stranger_s_datagram_is_passed_on_once() {
+    let (mut first, now) = engine();
+    let mut second = engine_of(CoreId(1), now);
+    let stranger = SocketAddr::from(([198, 51, 100, 7], 40_000));
+    let to = SocketAddr::from(([192, 0, 2, 1], 8_189));
+    // Each takes the address for one of the other's.
+    first.handle_datagram(stranger, to, &check(CoreId(1)), now);
+    second.handle_datagram(stranger, to, &check(CoreId(0)), now);
+    assert_eq!(passed_on(&mut first, now).len(), 1);
+    assert_eq!(passed_on(&mut second, now).len(), 1);
+    first.handle_datagram(stranger, to, &[22; 13], now);
+    let message = passed_on(&mut first, now).pop().unwrap();
+    let dropped = second.counters.datagrams_dropped_unknown.get();
+    second.handle_message(message, now);
+    let back = passed_on(&mut second, now);
+    assert!(back.is_empty(), "{back:?}");
+    assert_eq!(second.counters.datagrams_dropped_unknown.get(), dropped + 1);
 }
 
 #[test]

@@ -251,7 +251,7 @@ impl CoreLoop {
             match mail {
                 CoreMail::Message(CoreMsg::Datagram { from, to, data }) => {
                     let engine = &mut self.io.engine;
-                    self.handshakes.take_datagram(engine, from, to, &data, now);
+                    self.handshakes.take_forwarded(engine, from, to, &data, now);
                 }
                 CoreMail::Message(message) => {
                     if let Some(message) = self.handshakes.keep_message(message) {

@@ -68,6 +68,20 @@ impl Handshakes {
         }
     }
 
+    /// The same for a datagram that another core passed on.
+    pub(super) fn take_forwarded(
+        &mut self,
+        engine: &mut Engine,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+    ) {
+        if !engine.knows(from) || !self.keep(from, to, datagram) {
+            engine.handle_forwarded(from, to, datagram, now);
+        }
+    }
+
     /// Keeps a datagram if it is one of DTLS; what is too much is lost, and sent again by the viewer
     /// (RFC 6347 §4.2.4). `false`: it is another's, to be handled at once.
     fn keep(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) -> bool {

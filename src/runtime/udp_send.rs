@@ -215,3 +215,19 @@ pub(super) fn refuse_trains(socket: BorrowedFd<'_>, refuses: bool) {
     };
     assert_eq!(result, 0);
 }
+
+/// Has a socket of IPv6 send as if its ways took packets of so many bytes at most.
+#[cfg(test)]
+pub(super) fn narrow(socket: BorrowedFd<'_>, packet_bytes: i32) {
+    // SAFETY: the pointer is to an int of this function's, of the length that is told.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU,
+            std::ptr::from_ref(&packet_bytes).cast(),
+            u32::try_from(size_of::<i32>()).unwrap(),
+        )
+    };
+    assert_eq!(result, 0);
+}

@@ -237,6 +237,11 @@ impl UdpSocket {
                 self.note_refusal();
                 self.send_singles(trains, outcome)
             }
+            // One of its datagrams is larger than the way takes; the others need not be. That says
+            // nothing of trains.
+            Sent::Failed(libc::EMSGSIZE) if first.segments() > 1 => {
+                self.send_singles(trains, outcome)
+            }
             Sent::Failed(number) => {
                 outcome.give_up(first, number);
                 true
@@ -281,6 +286,12 @@ impl UdpSocket {
                 }
                 Sent::Full => return false,
                 Sent::Failed(libc::EINTR) => {}
+                Sent::Failed(libc::EMSGSIZE) => {
+                    // Larger than the way takes: the next need not be.
+                    outcome.failed += 1;
+                    outcome.place.datagram += 1;
+                    singles.next();
+                }
                 Sent::Failed(number) => {
                     outcome.give_up(train, number);
                     return true;
@@ -310,7 +321,7 @@ impl SendOutcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::udp_send::refuse_trains;
+    use super::super::udp_send::{narrow, refuse_trains};
     use super::*;
     use std::time::Duration;
 
@@ -482,6 +493,37 @@ mod tests {
             (outcome.place.train, outcome.sent, outcome.failed),
             (2, 1, 3)
         );
+    }
+
+    #[test]
+    fn datagram_too_large_for_the_way_costs_no_other() {
+        let loopback = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0));
+        let Ok(receiver) = std::net::UdpSocket::bind(loopback) else {
+            // No IPv6 here.
+            return;
+        };
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let mut sender = bind_udp_group(loopback, 1).unwrap().remove(0);
+        narrow(sender.socket.as_fd(), 1_280);
+        let to = receiver.local_addr().unwrap();
+        let mut batch = SendBatch::default();
+        for length in [1_300, 1_300, 200] {
+            batch
+                .push::<()>(to, None, |bytes| {
+                    bytes.extend(std::iter::repeat_n(7, length));
+                    Ok(())
+                })
+                .unwrap();
+        }
+        let mut buffer = [0; 2_000];
+        for _ in 0..2 * REFUSALS_MAX {
+            let outcome = sender.send(&batch, SendPlace::default());
+            assert_eq!((outcome.sent, outcome.failed), (1, 2));
+            assert_eq!(outcome.place.train, 1);
+            assert_eq!(receiver.recv(&mut buffer).unwrap(), 200);
+        }
     }
 
     fn three(to: SocketAddr, from: Option<std::net::IpAddr>) -> SendBatch {

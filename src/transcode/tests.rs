@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use bytes::Bytes;
 
 use super::{AudioSettings, AudioTranscoder, OpusPacket, TranscodeError};
+use crate::limits::RTP_PAYLOAD_BYTES_MAX;
 use crate::media::codec::AudioConfig;
 use crate::media::time::MediaTime;
 
@@ -178,7 +179,7 @@ fn packets_are_20_ms_stereo_and_fit_a_datagram() {
     let packets = Stream::tone(44_100, 1, 3.0).transcode();
     assert_contiguous(&packets);
     for packet in &packets {
-        assert!(packet.data.len() <= 1_200);
+        assert!(packet.data.len() <= RTP_PAYLOAD_BYTES_MAX);
         assert_eq!(
             opus::packet::get_nb_samples(&packet.data, 48_000).ok(),
             Some(960)

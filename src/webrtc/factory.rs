@@ -16,9 +16,10 @@ use str0m::{Candidate, IceCreds, Rtc, RtcConfig};
 use super::codecs::{self, AudioFormat, Profile, VideoFormat};
 use super::demux;
 use super::dtls::{Certificate, KeyReceiver, TappedCrypto};
+use super::parts::{Begin, Offered, Parts};
 use super::sdp::{self, RemoteSdp, SdpRole, TrackLines};
 use super::track::{Sources, Track};
-use super::viewer::{Begin, Parts, Viewer};
+use super::viewer::Viewer;
 use crate::ids::{CoreId, IdSource, Secret, ViewerId};
 use crate::limits::{ANSWER_DEADLINE, CONNECT_DEADLINE, LOCAL_CANDIDATES_MAX};
 use crate::media::frame::TrackKind;
@@ -194,12 +195,12 @@ impl ViewerFactory {
         };
         let kinds = [TrackKind::Video, TrackKind::Audio];
         let text = sdp::write_offer(&offer.to_sdp_string(), &kinds, lines);
-        let begin = Begin::Offered {
+        let begin = Begin::Offered(Box::new(Offered {
             pending,
             mids,
             sources,
             deadline: now + ANSWER_DEADLINE,
-        };
+        }));
         let tracks = Tracks {
             video: None,
             audio: None,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::SendBatch;
 use super::factory::Tracks;
+use super::keyframes::KeyframeRequests;
 use super::output::{Sent, ViewerEvent, ViewerStats, push_event};
 use super::pacing::{ResendBudget, VideoPacer};
 use super::rtcp::{self, NtpTime, RtcpItem};
@@ -24,8 +25,6 @@ const REPORT_SPREAD: Duration = Duration::from_millis(400);
 /// After a join's burst, players are told to show frames at once for so long: when they are let
 /// go at its very end, those that are still behind stall.
 const RELAX_AFTER: Duration = Duration::from_millis(1_500);
-/// Keyframe requests of one viewer are handed on this often at most.
-const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The keys at work.
 struct Sealing {
@@ -68,7 +67,7 @@ pub(super) struct Media {
     catching: Catching,
     last_pts: Option<MediaTime>,
     next_report: Option<Instant>,
-    last_keyframe_wanted: Option<Instant>,
+    keyframe_requests: KeyframeRequests,
     stats: ViewerStats,
 }
 
@@ -95,7 +94,7 @@ impl Media {
             catching: Catching::Begin,
             last_pts: None,
             next_report: None,
-            last_keyframe_wanted: None,
+            keyframe_requests: KeyframeRequests::new(),
             stats: ViewerStats::default(),
         }
     }
@@ -283,7 +282,10 @@ impl Media {
             RtcpItem::Pli { ssrc } | RtcpItem::Fir { ssrc } => {
                 if self.kind_of(ssrc) == Some(TrackKind::Video) {
                     self.stats.plis = self.stats.plis.saturating_add(1);
-                    self.want_keyframe(now, events);
+                    let in_burst = self.catches_up();
+                    if self.keyframe_requests.admit(in_burst, now) {
+                        push_event(events, ViewerEvent::KeyframeWanted);
+                    }
                 }
             }
             RtcpItem::Remb { bitrate_bps } => self.stats.estimate_bps = Some(bitrate_bps),
@@ -301,15 +303,6 @@ impl Media {
         let (lsr, dlsr) = echo;
         let round_trip = rtcp::round_trip(NtpTime(self.timebase.ntp(now)), lsr, dlsr);
         self.stats.round_trip = round_trip.or(self.stats.round_trip);
-    }
-
-    fn want_keyframe(&mut self, now: Instant, events: &mut VecDeque<ViewerEvent>) {
-        let last = self.last_keyframe_wanted;
-        let since = last.map(|last| now.saturating_duration_since(last));
-        if since.is_none_or(|since| since >= KEYFRAME_INTERVAL) {
-            self.last_keyframe_wanted = Some(now);
-            push_event(events, ViewerEvent::KeyframeWanted);
-        }
     }
 
     fn track(&self, kind: TrackKind) -> Option<&Track> {
@@ -356,12 +349,16 @@ impl Media {
 
     fn end_frame(&mut self, frame: &FrameSet, now: Instant) {
         self.progress = None;
-        let caught_up = match self.catching {
-            Catching::Begin => true,
-            Catching::Burst { newest } => frame.number >= newest,
-            Catching::Settling { .. } | Catching::Live => false,
+        let (caught_up, new) = match self.catching {
+            Catching::Begin => (true, true),
+            Catching::Burst { newest } => (frame.number >= newest, frame.number > newest),
+            Catching::Settling { .. } | Catching::Live => (false, true),
         };
+        if frame.key && new {
+            self.keyframe_requests.keyframe_sent();
+        }
         if caught_up {
+            self.keyframe_requests.burst_ended();
             self.catching = Catching::Settling {
                 until: now + RELAX_AFTER,
             };

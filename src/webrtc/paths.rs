@@ -3,12 +3,19 @@
 //! RFC 8445 §7.3 (checks received by an ICE-lite peer), §8.1.1 (nomination by USE-CANDIDATE), RFC
 //! 7675 §5.1 (consent).
 //!
+//! RFC 7675 lets only checks of STUN renew consent, by answers to one's own. An ICE-lite peer sends none,
+//! so what it has is what comes from the viewer. Some players send no checks while media flows (GStreamer
+//! with libnice 0.1.21: indications, which prove nothing; pion/ice before 4.0.8), but all report. So a
+//! report counts as well: one that opens under the session's keys, was not seen before, and comes from the
+//! address that media goes to. It proves no less than a check does, which needs the password and may be
+//! sent again by anybody: who sends it has the keys, is there, and takes what comes.
+//!
 //! str0m has a nominated pair of its own but tells nobody, and keeps the older of two pairs of
 //! one priority for 15 s. So the media's address is kept here, by the same evidence: a binding
 //! request with the session's credentials. The last one with USE-CANDIDATE wins, as a browser
 //! facing an ICE-lite peer says it on its selected pair only. A player that says it only once
 //! (aiortc) may move by a plain check when its old address has been silent; nothing but an
-//! authenticated check ever moves it.
+//! authenticated check ever moves it: a report does not.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -87,6 +94,20 @@ impl Paths {
         if nominates || self.selected_is_stale(now) {
             self.selected = Some(remote);
         }
+        true
+    }
+
+    /// Takes a report into account that opened under the session's keys and was not seen before: from
+    /// where media goes it is a sign of the viewer. Whether it is one.
+    pub(super) fn reported(&mut self, remote: SocketAddr, now: Instant) -> bool {
+        if self.selected != Some(remote) {
+            return false;
+        }
+        let Some(path) = self.paths.iter_mut().find(|path| path.remote == remote) else {
+            return false;
+        };
+        path.heard = now;
+        self.heard = Some(now);
         true
     }
 
@@ -200,6 +221,23 @@ mod tests {
         let later = now + STALE_AFTER;
         paths.authenticated(remote(2), local(), false, later);
         assert_eq!(paths.target().unwrap().0, remote(2));
+    }
+
+    #[test]
+    fn report_keeps_its_address_and_selects_none() {
+        let now = start();
+        let mut paths = Paths::new(now);
+        paths.authenticated(remote(1), local(), false, now);
+        assert!(!paths.reported(remote(1), now), "media goes nowhere yet");
+        paths.authenticated(remote(1), local(), true, now);
+        let later = now + STALE_AFTER;
+        paths.authenticated(remote(2), local(), false, now);
+        assert!(!paths.reported(remote(2), later));
+        assert_eq!(paths.heard(), Some(now));
+        assert!(paths.reported(remote(1), later));
+        assert_eq!(paths.heard(), Some(later));
+        paths.authenticated(remote(2), local(), false, later);
+        assert_eq!(paths.target().unwrap().0, remote(1), "it is not silent");
     }
 
     #[test]

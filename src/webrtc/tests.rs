@@ -174,6 +174,10 @@ fn annex_b(number: u64, key: bool, bytes: usize) -> Vec<u8> {
         .collect()
 }
 
+fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, 192..=223, ..])
+}
+
 /// Says of a datagram whether it is lost.
 type Loss = Box<dyn FnMut(&[u8]) -> bool>;
 
@@ -189,6 +193,10 @@ struct World {
     loses: Loss,
     /// Whether the player's datagrams are lost.
     mute: bool,
+    /// Whether its STUN is.
+    checks_lost: bool,
+    /// The last RTCP that it sent.
+    reported: Vec<u8>,
     /// Where the player's DTLS seems to come from instead.
     divert: Option<SocketAddr>,
     room: Room,
@@ -230,6 +238,8 @@ impl World {
             events: Vec::new(),
             loses: Box::new(|_| false),
             mute: false,
+            checks_lost: false,
+            reported: Vec::new(),
             divert: None,
             room: Room::new(now),
             sent: Vec::new(),
@@ -296,8 +306,11 @@ impl World {
 
     /// A datagram comes to the server, which asks its tables first.
     fn arrive(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
-        if self.mute {
+        if self.mute || self.checks_lost && matches!(datagram, [0..=3, ..]) {
             return;
+        }
+        if is_rtcp(datagram) {
+            self.reported = datagram.to_vec();
         }
         let dtls = matches!(datagram, [20..=63, ..]);
         if let (true, Some(stranger)) = (dtls, self.divert) {

@@ -15,6 +15,7 @@ use super::rtp::{HeaderExtensions, PlayoutDelay, RtpHeader};
 use super::sequence::{Numbering, Place};
 use super::srtp::{SrtpError, SrtpSender};
 use crate::ids::IdSource;
+use crate::limits::{IP_PACKET_BYTES_MAX, RTP_PAYLOAD_BYTES_MAX};
 use crate::media::frame::{FrameSet, TrackKind};
 use crate::media::time::{AUDIO_CLOCK_RATE, MediaTime, Timebase, VIDEO_CLOCK_RATE, wrap_ticks};
 
@@ -26,6 +27,9 @@ const PADDING_BYTES_MAX: usize = TRAIN_SEGMENTS_MAX - 1;
 /// What a packet has on the wire besides its payload, in bytes: IPv4, UDP, RTP with the playout
 /// delay, the tag.
 pub(super) const PACKET_OVERHEAD_BYTES: usize = 20 + 8 + 20 + 16;
+/// What one has at most: IPv6 instead, the profile with the longest tag, and the original's number in a
+/// retransmission (RFC 4588 §4).
+const PACKET_OVERHEAD_BYTES_MAX: usize = 40 + 8 + 20 + 16 + 2;
 /// While a viewer catches up: show every frame at once.
 const DELAY_NONE: PlayoutDelay = PlayoutDelay {
     min_10ms: 0,
@@ -36,6 +40,11 @@ const DELAY_FREE: PlayoutDelay = PlayoutDelay {
     min_10ms: 0,
     max_10ms: 1_000,
 };
+
+const _: () = assert!(
+    RTP_PAYLOAD_BYTES_MAX + PACKET_OVERHEAD_BYTES_MAX <= IP_PACKET_BYTES_MAX,
+    "the largest packet fits the narrowest way"
+);
 
 /// Where packets go, and the local address they leave from.
 pub(super) type Target = (SocketAddr, Option<IpAddr>);

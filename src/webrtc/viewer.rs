@@ -13,9 +13,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::change::SdpAnswer;
 use str0m::ice::StunMessage;
-use str0m::media::Mid;
 use str0m::net::{Protocol, Receive, Transmit};
 use str0m::{Event, Input, Output, Rtc};
 use str0m_proto::crypto::Sha1HmacProvider;
@@ -26,17 +25,16 @@ use super::dtls::{KeyReceiver, TappedKeys};
 use super::factory::{Tracks, ViewerError};
 use super::media::Media;
 use super::output::{Sent, ViewerEvent, ViewerOutput, ViewerStats, push_event};
+use super::parts::{Begin, Offered, Parts};
 use super::paths::Paths;
 use super::sdp::{self, SdpRole};
 use super::srtp::{SrtcpReceiver, SrtpSender};
-use super::track::Sources;
 use crate::ids::{Secret, ViewerId};
 use crate::limits::{
     CANDIDATE_BYTES_MAX, CONNECT_DEADLINE, CONSENT_LOST_AFTER, CONSENT_SILENT_AFTER,
     SDP_CANDIDATES_MAX,
 };
 use crate::media::frame::{FrameSet, TrackKind};
-use crate::media::time::Timebase;
 use crate::messages::ViewerEnd;
 
 /// How long an ended session says to wait: its owner drops it long before.
@@ -44,43 +42,8 @@ const NEVER: Duration = Duration::from_secs(24 * 3_600);
 /// Datagrams that str0m may write in one poll: a DTLS flight has fewer than 10.
 const OUTPUTS_PER_POLL_MAX: usize = 256;
 
-/// How a session begins.
-pub(super) enum Begin {
-    /// Both descriptions are known.
-    Negotiated {
-        remote_ufrag: String,
-        /// Candidates the viewer's SDP held.
-        candidates: usize,
-        deadline: Instant,
-    },
-    /// Ours is on its way.
-    Offered {
-        pending: SdpPendingOffer,
-        /// Of video and of audio.
-        mids: [Mid; 2],
-        sources: Sources,
-        deadline: Instant,
-    },
-}
-
-/// What a session is made of.
-pub(super) struct Parts {
-    pub(super) viewer: ViewerId,
-    pub(super) rtc: Rtc,
-    pub(super) keys: KeyReceiver,
-    pub(super) ufrag: String,
-    pub(super) password: Secret,
-    /// Local addresses that were advertised; at least one.
-    pub(super) candidates: Vec<SocketAddr>,
-    pub(super) cname: String,
-    pub(super) timebase: Timebase,
-    /// A random number, to spread reports.
-    pub(super) jitter: u32,
-    pub(super) tracks: Tracks,
-}
-
 enum Phase {
-    /// Our offer has no answer yet. Boxed: it is large, and short-lived.
+    /// Our offer has no answer yet.
     Offered(Box<Offered>),
     /// ICE and DTLS are under way.
     Connecting { deadline: Instant },
@@ -90,13 +53,6 @@ enum Phase {
     Silent,
     /// It is over.
     Ended,
-}
-
-struct Offered {
-    pending: SdpPendingOffer,
-    mids: [Mid; 2],
-    sources: Sources,
-    deadline: Instant,
 }
 
 /// One viewer.
@@ -152,20 +108,7 @@ impl Viewer {
                 Some(remote_ufrag),
                 candidates,
             ),
-            Begin::Offered {
-                pending,
-                mids,
-                sources,
-                deadline,
-            } => {
-                let offered = Offered {
-                    pending,
-                    mids,
-                    sources,
-                    deadline,
-                };
-                (Phase::Offered(Box::new(offered)), None, 0)
-            }
+            Begin::Offered(offered) => (Phase::Offered(offered), None, 0),
         };
         Self {
             viewer,
@@ -280,9 +223,7 @@ impl Viewer {
         let used = match datagram {
             [0..=3, ..] => self.handle_stun(from, to, datagram, now),
             [20..=63, ..] => self.paths.knows(from) && self.feed(from, to, datagram, now),
-            [128..=191, 192..=223, ..] => {
-                self.paths.knows(from) && self.media.handle_rtcp(datagram, now, &mut self.events)
-            }
+            [128..=191, 192..=223, ..] => self.handle_rtcp(from, datagram, now),
             _ => false,
         };
         if !used {
@@ -475,11 +416,26 @@ impl Viewer {
         if !self.paths.authenticated(from, to, nominates, now) {
             return false;
         }
+        self.come_back();
+        self.feed(from, to, datagram, now)
+    }
+
+    /// Takes feedback. From where media goes it is a sign of the viewer, as a check is.
+    fn handle_rtcp(&mut self, from: SocketAddr, datagram: &[u8], now: Instant) -> bool {
+        let used =
+            self.paths.knows(from) && self.media.handle_rtcp(datagram, now, &mut self.events);
+        if used && self.paths.reported(from, now) {
+            self.come_back();
+        }
+        used
+    }
+
+    /// The viewer gave a sign of itself.
+    fn come_back(&mut self) {
         if matches!(self.phase, Phase::Silent) {
             self.phase = Phase::Connected;
             self.push(ViewerEvent::Back);
         }
-        self.feed(from, to, datagram, now)
     }
 
     /// Hands a datagram to str0m. Its errors are about this datagram, which anybody may have

@@ -3,7 +3,7 @@
 
     run.py                 all cases
     run.py --only TEXT     those whose name contains TEXT (may be repeated)
-    run.py --full          also the whole media matrix, and OBS itself
+    run.py --full          also the whole media matrix, OBS itself, and a long look of GStreamer's
     run.py --list          their names
     run.py --json FILE     also writes the figures there
 
@@ -509,6 +509,7 @@ def main():
     CASES.update(faults.CASES)
     CASES.update(hostile.CASES)
     CASES.update(gst.CASES)
+    CASES.update(gst.FULL_CASES if arguments.full else {})
     CASES.update(matrix.cases(arguments.full))
     CASES.update(obs.CASES if arguments.full else {})
     names = [n for n in CASES if not arguments.only or any(text in n for text in arguments.only)]

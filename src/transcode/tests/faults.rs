@@ -158,7 +158,7 @@ proptest! {
             }
         }
         let stats = transcoder.stats();
-        prop_assert!(sizes.iter().all(|size| (1..=1_200).contains(size)));
+        prop_assert!(sizes.iter().all(|size| (1..=RTP_PAYLOAD_BYTES_MAX).contains(size)));
         prop_assert_eq!(stats.packets, sizes.len() as u64);
         prop_assert_eq!(stats.decoded + stats.concealed + stats.ignored, stats.units);
     }

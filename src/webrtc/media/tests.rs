@@ -70,7 +70,7 @@ impl Rig {
             epoch: Epoch(0),
             number,
             first_sequence: number * PACKETS as u64,
-            key: number == 0,
+            key: number.is_multiple_of(10),
             disposable: false,
             pts: MediaTime::from_millis(33 * i64::try_from(number).unwrap()),
             received: self.now,
@@ -116,6 +116,46 @@ impl Rig {
         self.batch.clear();
         (looked_up, sent)
     }
+
+    /// Asks for a keyframe; whether that was handed on.
+    fn ask_keyframe(&mut self) -> bool {
+        let (mut plain, mut sealed) = (Vec::new(), Vec::new());
+        rtcp::write_pli(&mut plain, 1, self.ssrc);
+        self.player.seal_rtcp(&plain, &mut sealed).unwrap();
+        let mut events = VecDeque::new();
+        assert!(self.media.handle_rtcp(&sealed, self.now, &mut events));
+        events.contains(&ViewerEvent::KeyframeWanted)
+    }
+
+    /// Sends the pictures so far again, as fast as they may leave; `during` comes with each train.
+    fn burst(&mut self, mut during: impl FnMut(&mut Self)) {
+        let frames = self.frames.clone();
+        let (first, newest) = (frames.first().unwrap(), frames.last().unwrap());
+        self.media.begin_burst(first, newest);
+        for frame in &frames {
+            while let Sent::Paced(at) =
+                self.media
+                    .send(frame, false, self.now, target(), &mut self.batch)
+            {
+                self.now = at;
+                self.batch.clear();
+                during(self);
+            }
+        }
+        self.batch.clear();
+    }
+
+    /// Asks for a keyframe every 100 ms for so long; when that was handed on, in milliseconds.
+    fn ask_keyframes(&mut self, seconds: u64) -> Vec<u64> {
+        let mut answered = Vec::new();
+        for at in (0..seconds * 1_000).step_by(100) {
+            if self.ask_keyframe() {
+                answered.push(at);
+            }
+            self.now += Duration::from_millis(100);
+        }
+        answered
+    }
 }
 
 #[test]
@@ -134,4 +174,47 @@ fn storm_of_requests_is_neither_sent_nor_looked_up_beyond_its_budget() {
     rig.now += Duration::from_secs(1);
     let (_, sent) = rig.ask(0..300);
     assert!((10..20).contains(&sent), "{sent} after a second");
+}
+
+#[test]
+fn keyframe_request_does_not_begin_the_burst_anew_that_answers_the_last() {
+    let mut rig = Rig::new();
+    for number in 10..200 {
+        rig.picture(number);
+    }
+    rig.now += Duration::from_secs(1);
+    assert!(rig.ask_keyframe());
+    let begun = rig.now;
+    let mut asked = 0;
+    rig.burst(|rig| {
+        assert!(!rig.ask_keyframe(), "{:?}", rig.now - begun);
+        asked += 1;
+    });
+    assert!(asked > 100);
+    assert!(rig.now - begun > Duration::from_secs(1));
+    assert!(rig.ask_keyframe(), "the burst is over, and was lost");
+}
+
+#[test]
+fn keyframe_request_in_the_burst_of_a_join_is_answered() {
+    let mut rig = Rig::new();
+    let mut answered = 0;
+    rig.burst(|rig| answered += u32::from(rig.ask_keyframe()));
+    assert_eq!(answered, 1);
+}
+
+#[test]
+fn repeated_keyframe_requests_are_answered_less_and_less_often() {
+    let mut rig = Rig::new();
+    let answered = rig.ask_keyframes(20);
+    assert_eq!(
+        answered,
+        [0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500]
+    );
+    rig.now += Duration::from_secs(1);
+    assert!(!rig.ask_keyframe(), "none came meanwhile");
+    rig.picture(10);
+    assert_eq!(rig.ask_keyframes(2), [0, 500, 1_500]);
+    rig.now += Duration::from_secs(10);
+    assert_eq!(rig.ask_keyframes(2), [0, 500, 1_500], "another loss");
 }

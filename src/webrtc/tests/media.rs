@@ -7,6 +7,7 @@ use str0m::media::MediaKind;
 
 use super::kit::KitWishes;
 use super::*;
+use crate::limits::{IP_PACKET_BYTES_MAX, RTP_PAYLOAD_BYTES_MAX};
 
 fn is_media(datagram: &[u8]) -> bool {
     matches!(datagram, [128..=191, second, ..] if !(192..=223).contains(second))
@@ -223,6 +224,30 @@ fn keyframe_request_reaches_us_once_in_half_a_second() {
     }
     assert_eq!(world.events, [ViewerEvent::KeyframeWanted]);
     assert!(world.viewer.stats().plis >= 2);
+}
+
+#[test]
+fn largest_packets_and_retransmissions_fit_the_narrowest_way_of_ipv6() {
+    let mut world = World::answering().connected();
+    world.play(5);
+    world.sent.clear();
+    let mut large = 0;
+    world.loses = Box::new(move |datagram| {
+        large += u32::from(datagram.len() > RTP_PAYLOAD_BYTES_MAX);
+        large == 2 && datagram.len() > RTP_PAYLOAD_BYTES_MAX
+    });
+    let payload = nal(9, false, RTP_PAYLOAD_BYTES_MAX - 1);
+    let at = world.micros();
+    let picture = world
+        .room
+        .push(TrackKind::Video, false, at, &vec![payload; 4]);
+    world.send(&picture);
+    world.play(10);
+    assert!(world.viewer.stats().packets_resent > 0);
+    let most = world.sent.iter().map(|&(_, bytes)| bytes).max();
+    // IPv6 and UDP have headers of 40 and 8 bytes.
+    let fits = RTP_PAYLOAD_BYTES_MAX + 1..=IP_PACKET_BYTES_MAX - 48;
+    assert!(fits.contains(&most.unwrap()), "{most:?} bytes");
 }
 
 #[test]

@@ -57,6 +57,56 @@ fn player_that_comes_back_goes_on_without_a_handshake() {
 }
 
 #[test]
+fn player_that_reports_and_never_checks_watches_on() {
+    let mut world = World::answering().connected();
+    world.checks_lost = true;
+    world.play(60 * 30);
+    assert!(world.events.is_empty(), "{:?}", world.events);
+    world.assert_all_arrived();
+    world.mute = true;
+    world.run(Duration::from_millis(16_000));
+    assert_eq!(world.events, [ViewerEvent::Silent]);
+    world.mute = false;
+    world.run(Duration::from_secs(8));
+    assert_eq!(world.events, [ViewerEvent::Silent, ViewerEvent::Back]);
+    world.viewer.close(world.now, &mut world.batch);
+    world.settle();
+    assert!(world.player.closed, "it is still told of the end");
+}
+
+#[test]
+fn report_that_was_seen_before_is_no_sign_of_the_player() {
+    let mut world = World::answering().connected();
+    world.play(60);
+    world.mute = true;
+    let report = std::mem::take(&mut world.reported);
+    assert!(is_rtcp(&report));
+    for _ in 0..16 {
+        world.run(Duration::from_secs(1));
+        let now = world.now;
+        let viewer = &mut world.viewer;
+        viewer.handle_datagram(player_address(), server(), &report, now);
+    }
+    assert_eq!(world.events, [ViewerEvent::Silent]);
+}
+
+#[test]
+fn report_from_an_address_that_media_does_not_go_to_keeps_nothing_going() {
+    let mut world = World::answering().connected();
+    world.play(10);
+    world
+        .player
+        .rebind(SocketAddr::from(([198, 51, 100, 7], 50_000)));
+    world.run(Duration::from_secs(6));
+    world.checks_lost = true;
+    world.player.rebind(player_address());
+    world.reported.clear();
+    world.run(Duration::from_secs(16));
+    assert!(is_rtcp(&world.reported));
+    assert_eq!(world.events, [ViewerEvent::Silent]);
+}
+
+#[test]
 fn media_follows_a_nat_that_binds_anew() {
     let mut world = World::answering().connected();
     world.play(10);
