@@ -47,6 +47,12 @@ pub const OVERLOADED_AFTER: Duration = Duration::from_secs(1);
 pub const OVERLOAD_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// A turn of a core's loop longer than this is counted and logged.
 pub const TURN_MAX: Duration = Duration::from_millis(20);
+/// Files that must be allowed to be open for all of the connections below, and a thousand for what
+/// else there is: loops, transcoders' pipes, files that are read.
+pub const OPEN_FILES_NEEDED: u64 =
+    (RTMP_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + METRICS_CONNECTIONS_MAX + 1_024) as u64;
+/// As far as the soft limit of open files is raised: more are of no use.
+pub const OPEN_FILES_MAX: u64 = 16_384;
 /// Time that open sessions get to close politely when the server stops.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -111,6 +117,7 @@ pub const RTMP_MESSAGE_STREAMS_MAX: usize = 8;
 /// Outputs waiting to be pulled: more messages than any real stream has in one read.
 pub const RTMP_OUTPUTS_MAX: usize = 8_192;
 
+const _: () = assert!(OPEN_FILES_NEEDED <= OPEN_FILES_MAX);
 const _: () = assert!(PICTURE_LATE_AFTER.as_nanos() < OVERLOADED_AFTER.as_nanos());
 const _: () = assert!(RTMP_READ_BYTES_PER_TURN <= RTMP_READ_BYTES_PER_TURN_IN_ALL);
 const _: () = assert!(2 * RTMP_VIDEO_MESSAGE_BYTES_MAX <= RTMP_PARTIAL_BYTES_MAX);

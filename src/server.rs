@@ -27,7 +27,7 @@ use crate::runtime::{
     AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
     CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TlsFiles,
     TlsKeeper, TranscodeLoop, UdpSocket, VideoMail, Watchdog, WebhookLoop, bind_udp_group,
-    choose_cpus, mailbox, now, reachable_addresses,
+    choose_cpus, mailbox, now, raise_open_files, reachable_addresses,
 };
 use crate::transcode::AudioSettings;
 use crate::webrtc::ViewerError;
@@ -148,6 +148,7 @@ impl Server {
         // The crypto library of DTLS for TLS as well. An earlier server in this process may have
         // installed it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        raise_open_files();
         let Prepared { facts, jobs, stops } = prepare(config, handle_signals)?;
         let threads = Threads::start(jobs, stops)?;
         Ok(Self { facts, threads })

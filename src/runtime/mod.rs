@@ -13,6 +13,7 @@ mod handshakes;
 mod http_conn;
 mod interfaces;
 mod mailbox;
+mod open_files;
 mod process;
 mod tcp_conn;
 mod tls;
@@ -33,6 +34,7 @@ pub use control_loop::{AllCounters, ControlLoop, ControlLoopConfig, ControlMail,
 pub use core_loop::{CoreLoop, CoreLoopConfig, CoreMail, DOORBELL};
 pub use interfaces::{interface_addresses, reachable_addresses};
 pub use mailbox::{Doorbell, Mailbox, Postbox, mailbox};
+pub use open_files::raise_open_files;
 pub use tls::{TlsProtocol, TlsTerms};
 pub use tls_files::{TlsFiles, TlsFilesError, TlsKeeper};
 pub use tls_make::{MadeCertificate, NewCertificate, NewCertificateError, make_certificate};
