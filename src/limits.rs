@@ -163,9 +163,10 @@ pub const CONSENT_LOST_AFTER: Duration = Duration::from_secs(30);
 
 // -- HTTP, WHEP, WebSocket (src/signalling) --
 
-/// Open HTTP connections, the whole server.
+/// Open HTTP connections, the whole server. Beyond, one that rests between two requests gives its
+/// place to the newcomer; where none does, the newcomer is closed.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
-/// Open HTTP connections from one address. Behind a proxy all viewers share one.
+/// Open HTTP connections from one address, with the same beyond. Behind a proxy all viewers share one.
 pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
 /// Open connections to the metrics' own listener: a few collectors and people.
 pub const METRICS_CONNECTIONS_MAX: usize = 64;

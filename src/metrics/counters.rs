@@ -233,6 +233,8 @@ counters! {
     /// What the control thread counts.
     ControlCounters {
         http_connections: HTTP_CONNECTIONS "",
+        http_refused_connections: HTTP_REFUSED "reason=\"connections\"",
+        http_refused_address: HTTP_REFUSED "reason=\"address\"",
         http_2xx: HTTP_REQUESTS "status=\"2xx\"",
         http_3xx: HTTP_REQUESTS "status=\"3xx\"",
         http_4xx: HTTP_REQUESTS "status=\"4xx\"",

@@ -173,6 +173,8 @@ metrics! {
         "HTTP requests answered, by class of status.";
     HTTP_CONNECTIONS = Gauge "rtmpeer_http_connections":
         "Open HTTP connections, WebSockets included, those to the metrics page not.";
+    HTTP_REFUSED = Counter "rtmpeer_http_connections_refused_total":
+        "HTTP connections closed at once because there were too many, by reason.";
     ROOMS_LIVE = Gauge "rtmpeer_rooms_live":
         "Rooms that somebody publishes to.";
     ROOMS_KNOWN = Gauge "rtmpeer_rooms_known":

@@ -2,6 +2,7 @@
 //! is a state machine of another module.
 
 mod affinity;
+mod all_counters;
 mod audio_child;
 mod child;
 mod child_sockets;
@@ -28,9 +29,10 @@ mod watchdog;
 mod webhook_loop;
 
 pub use affinity::{Placement, allowed_cpus, choose_cpus, pin};
+pub use all_counters::AllCounters;
 pub use child::Containment;
 pub use clock::{Clock, now};
-pub use control_loop::{AllCounters, ControlLoop, ControlLoopConfig, ControlMail, Listeners};
+pub use control_loop::{ControlLoop, ControlLoopConfig, ControlMail, Listeners};
 pub use core_loop::{CoreLoop, CoreLoopConfig, CoreMail, DOORBELL};
 pub use interfaces::{interface_addresses, reachable_addresses};
 pub use mailbox::{Doorbell, Mailbox, Postbox, mailbox};
