@@ -358,6 +358,9 @@ const _: () = assert!(DRAIN_GRACE.as_nanos() < DRAIN_DEADLINE.as_nanos());
 
 /// Events that wait for the webhook, in events of about 1 KiB; beyond, the oldest is lost.
 pub const WEBHOOK_OUTBOX_EVENTS_MAX: usize = 1_000;
+/// The webhook thread's mailbox, in events, which it empties between two attempts of up to 10 s: the
+/// end of each publish and the start of the next, should all encoders reconnect.
+pub const WEBHOOK_MAILBOX_EVENTS: usize = 2 * RTMP_CONNECTIONS_MAX;
 /// Time that an event is tried for, so that a receiver may be away over a weekend: who bills by
 /// events wants each of them.
 pub const WEBHOOK_KEPT_FOR: Duration = Duration::from_secs(3 * 86_400);

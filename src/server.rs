@@ -19,7 +19,7 @@ use crate::engine::{Certificate, Engine, EngineConfig};
 use crate::ids::{CoreId, IdSource};
 use crate::limits::{
     CONTROL_MAILBOX_MESSAGES, CORE_MAILBOX_MESSAGES, MEDIA_MAILBOX_FRAMES, TRANSCODE_INBOX_UNITS,
-    WEBHOOK_OUTBOX_EVENTS_MAX,
+    WEBHOOK_MAILBOX_EVENTS,
 };
 use crate::messages::{MediaMsg, TranscodeMsg};
 use crate::metrics::{CoreCounters, TranscodeCounters, WebhookCounters};
@@ -476,7 +476,7 @@ fn webhooks(
     counters: &Arc<WebhookCounters>,
 ) -> Option<(Postbox<crate::webhook::WebhookEvent>, Job)> {
     let url = config.webhook.url.clone()?;
-    let (postbox, inbox) = mailbox(WEBHOOK_OUTBOX_EVENTS_MAX, None);
+    let (postbox, inbox) = mailbox(WEBHOOK_MAILBOX_EVENTS, None);
     let webhooks = WebhookLoop::new(url, inbox, Arc::clone(counters));
     Some((postbox, Job::new("webhook", None, move || webhooks.run())))
 }

@@ -268,6 +268,7 @@ counters! {
         publish_connections: PUBLISHES_REFUSED "reason=\"connections\"",
         publish_address: PUBLISHES_REFUSED "reason=\"address\"",
         unexpected_messages: UNEXPECTED_MESSAGES "",
+        webhooks_lost: WEBHOOK_DROPPED "",
         mailbox_drops: MAILBOX_DROPS "",
     }
 }

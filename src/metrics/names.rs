@@ -200,7 +200,7 @@ metrics! {
     WEBHOOK_DELIVERIES = Counter "rtmpeer_webhook_deliveries_total":
         "Webhook attempts, by result.";
     WEBHOOK_DROPPED = Counter "rtmpeer_webhook_dropped_total":
-        "Webhook events given up.";
+        "Webhook events given up or lost.";
     WEBHOOK_OUTBOX = Gauge "rtmpeer_webhook_outbox_events":
         "Webhook events that wait to be delivered.";
 }

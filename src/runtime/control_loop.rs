@@ -21,6 +21,7 @@ use super::mailbox::{Doorbell, Mailbox, Postbox};
 use super::tls::TlsTerms;
 use super::tls_files::TlsKeeper;
 use super::watchdog::{Heartbeat, Watchdog};
+use super::webhook_loop::post_event;
 use crate::control::{Control, ControlOutput};
 use crate::engine::Complaints;
 use crate::ids::{ConnId, CoreId};
@@ -580,12 +581,8 @@ impl ControlLoop {
     }
 
     fn post_webhook(&mut self, event: WebhookEvent) {
-        let Some(webhooks) = &self.io.webhooks else {
-            return;
-        };
-        if webhooks.post(event).is_err() {
-            self.io.control.counters().mailbox_drops.inc();
-            log::error!("the webhook queue is full: an event is lost");
+        if let Some(webhooks) = &self.io.webhooks {
+            post_event(webhooks, event, self.io.control.counters());
         }
     }
 }
