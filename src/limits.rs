@@ -53,6 +53,9 @@ pub const OPEN_FILES_NEEDED: u64 =
     (RTMP_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + METRICS_CONNECTIONS_MAX + 1_024) as u64;
 /// As far as the soft limit of open files is raised: more are of no use.
 pub const OPEN_FILES_MAX: u64 = 16_384;
+/// Connections that wait to be accepted, on each listener; the kernel caps them at
+/// `net.core.somaxconn`, which is 4,096 (128 before Linux 5.4).
+pub const LISTEN_BACKLOG: i32 = 4_096;
 /// Time that open sessions get to close politely when the server stops.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 

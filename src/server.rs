@@ -27,7 +27,7 @@ use crate::runtime::{
     AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
     CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TlsFiles,
     TlsKeeper, TranscodeLoop, UdpSocket, VideoMail, Watchdog, WebhookLoop, bind_udp_group,
-    choose_cpus, mailbox, now, raise_open_files, reachable_addresses,
+    choose_cpus, listen_on, mailbox, now, raise_open_files, reachable_addresses,
 };
 use crate::transcode::AudioSettings;
 use crate::webrtc::ViewerError;
@@ -290,7 +290,7 @@ fn bind_error(key: &'static str, address: SocketAddr, source: io::Error) -> Star
 
 fn bind_all(config: &Config, cores: usize) -> Result<(Listeners, Vec<UdpSocket>), StartError> {
     let listen = |key: &'static str, address: SocketAddr| {
-        TcpListener::bind(address).map_err(|error| bind_error(key, address, error))
+        listen_on(address).map_err(|error| bind_error(key, address, error))
     };
     let rtmps = config.rtmps.listen.filter(|_| config.tls.key.is_some());
     let listeners = Listeners {
