@@ -270,3 +270,23 @@ fn limit_of_open_files_is_raised_and_one_that_stays_too_low_is_warned_of() {
         assert_eq!(log.contains("LimitNOFILE"), is_warned_of, "{log}");
     }
 }
+
+#[test]
+fn default_file_that_cannot_be_read_is_not_passed_over() {
+    let folder = std::env::temp_dir().join(format!("rtmpeer-{}-loop", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("rtmpeer.toml");
+    let _ = std::fs::remove_file(&file);
+    // Not even root can open it.
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    // What is found wrong next, if it is.
+    let mut command = command();
+    let command = command.env("RTMPEER_CORES", "many").current_dir(&folder);
+    let (code, text) = failure(command);
+    assert_eq!(code, 78, "{text}");
+    assert!(
+        text.contains("rtmpeer.toml: cannot be read") && text.contains("--config"),
+        "{text}"
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+}
