@@ -258,6 +258,9 @@ pub const TLS_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
 pub const TLS_CHAIN_MAX: usize = 16;
 /// Time between two looks at whether the certificate's files changed.
 pub const TLS_FILES_CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// Time after which files that could not be used are tried again, changed or not: what was mended may
+/// be a folder on the way to them, or a group of the server's user.
+pub const TLS_FILES_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// A certificate that ends within this is worth a warning: renewals come at two thirds of 90 days.
 pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 /// Time between two warnings of that, while nothing is done about it.
