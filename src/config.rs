@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+mod file;
 mod read;
 mod video;
 
+use file::{first_file, read_file};
 pub use read::text_variables;
 use read::{Item, Place};
 pub use video::{
@@ -242,7 +244,7 @@ impl Config {
     /// `env`.
     ///
     /// # Errors
-    /// When the named file cannot be read, is not TOML, or a key or value is wrong.
+    /// When the file that is named or found cannot be read, is not TOML, or a key or value is wrong.
     pub fn load(
         path: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -254,7 +256,7 @@ impl Config {
         });
         let file = match named {
             Some(path) => Some((read_file(&path)?, path)),
-            None => first_default_file()?,
+            None => first_file(&DEFAULT_PATHS)?,
         };
         let file = file.as_ref().map(|(text, path)| (path.as_path(), &**text));
         Self::build(file, &read::variables_to_set(&env))
@@ -519,26 +521,10 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && overlap
 }
 
-fn read_file(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-        path: path.to_path_buf(),
-        problem: read::one_line(&error.to_string()),
-    })
-}
-
-fn first_default_file() -> Result<Option<(String, PathBuf)>, ConfigError> {
-    for path in DEFAULT_PATHS.map(PathBuf::from) {
-        if path.exists() {
-            return Ok(Some((read_file(&path)?, path)));
-        }
-    }
-    Ok(None)
-}
-
 /// Why there is no configuration: always the operator's to mend. Prints as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigError {
-    /// A file that was named, or exists, cannot be read.
+    /// A file that was named, or may be there, cannot be read.
     Unreadable {
         /// Which.
         path: PathBuf,
@@ -577,7 +563,8 @@ impl fmt::Display for ConfigError {
         match self {
             Self::Unreadable { path, problem } => write!(
                 f,
-                "{}: cannot be read: {problem}; check --config and RTMPEER_CONFIG",
+                "{}: cannot be read: {problem}; let this user read it, or name another by --config or \
+                 RTMPEER_CONFIG",
                 read::one_line(&path.to_string_lossy())
             ),
             Self::Syntax { place, problem } => write!(f, "{place}: not TOML: {problem}"),

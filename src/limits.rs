@@ -51,6 +51,15 @@ pub const OVERLOAD_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 pub const ORIGIN_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// A turn of a core's loop longer than this is counted and logged.
 pub const TURN_MAX: Duration = Duration::from_millis(20);
+/// Files that must be allowed to be open for all of the connections below, and a thousand for what
+/// else there is: loops, transcoders' pipes, files that are read.
+pub const OPEN_FILES_NEEDED: u64 =
+    (RTMP_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + METRICS_CONNECTIONS_MAX + 1_024) as u64;
+/// As far as the soft limit of open files is raised: more are of no use.
+pub const OPEN_FILES_MAX: u64 = 16_384;
+/// Connections that wait to be accepted, on each listener; the kernel caps them at
+/// `net.core.somaxconn`, which is 4,096 (128 before Linux 5.4).
+pub const LISTEN_BACKLOG: i32 = 4_096;
 /// Time that open sessions get to close politely when the server stops.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -118,6 +127,7 @@ pub const RTMP_MESSAGE_STREAMS_MAX: usize = 8;
 /// Outputs waiting to be pulled: more messages than any real stream has in one read.
 pub const RTMP_OUTPUTS_MAX: usize = 8_192;
 
+const _: () = assert!(OPEN_FILES_NEEDED <= OPEN_FILES_MAX);
 const _: () = assert!(PICTURE_LATE_AFTER.as_nanos() < OVERLOADED_AFTER.as_nanos());
 const _: () = assert!(RTMP_READ_BYTES_PER_TURN <= RTMP_READ_BYTES_PER_TURN_IN_ALL);
 const _: () = assert!(RTMP_EARLY_BYTES_MAX <= RTMP_MESSAGE_BYTES_MAX);
@@ -170,9 +180,10 @@ pub const CONSENT_LOST_AFTER: Duration = Duration::from_secs(30);
 
 // -- HTTP, WHEP, WebSocket (src/signalling) --
 
-/// Open HTTP connections, the whole server.
+/// Open HTTP connections, the whole server. Beyond, one that rests between two requests gives its
+/// place to the newcomer; where none does, the newcomer is closed.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
-/// Open HTTP connections from one address. Behind a proxy all viewers share one.
+/// Open HTTP connections from one address, with the same beyond. Behind a proxy all viewers share one.
 pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
 /// Open connections to the metrics' own listener: a few collectors and people.
 pub const METRICS_CONNECTIONS_MAX: usize = 64;
@@ -261,6 +272,9 @@ pub const TLS_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
 pub const TLS_CHAIN_MAX: usize = 16;
 /// Time between two looks at whether the certificate's files changed.
 pub const TLS_FILES_CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// Time after which files that could not be used are tried again, changed or not: what was mended may
+/// be a folder on the way to them, or a group of the server's user.
+pub const TLS_FILES_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// A certificate that ends within this is worth a warning: renewals come at two thirds of 90 days.
 pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 /// Time between two warnings of that, while nothing is done about it.
@@ -364,6 +378,9 @@ const _: () = assert!(DRAIN_GRACE.as_nanos() < DRAIN_DEADLINE.as_nanos());
 
 /// Events that wait for the webhook, in events of about 1 KiB; beyond, the oldest is lost.
 pub const WEBHOOK_OUTBOX_EVENTS_MAX: usize = 1_000;
+/// The webhook thread's mailbox, in events, which it empties between two attempts of up to 10 s: the
+/// end of each publish and the start of the next, should all encoders reconnect.
+pub const WEBHOOK_MAILBOX_EVENTS: usize = 2 * RTMP_CONNECTIONS_MAX;
 /// Time that an event is tried for, so that a receiver may be away over a weekend: who bills by
 /// events wants each of them.
 pub const WEBHOOK_KEPT_FOR: Duration = Duration::from_secs(3 * 86_400);

@@ -19,7 +19,7 @@ use crate::engine::{Certificate, Engine, EngineConfig};
 use crate::ids::{CoreId, IdSource};
 use crate::limits::{
     CONTROL_MAILBOX_MESSAGES, CORE_MAILBOX_MESSAGES, MEDIA_MAILBOX_FRAMES, TRANSCODE_INBOX_UNITS,
-    WEBHOOK_OUTBOX_EVENTS_MAX,
+    WEBHOOK_MAILBOX_EVENTS,
 };
 use crate::messages::{MediaMsg, TranscodeMsg};
 use crate::metrics::{CoreCounters, TranscodeCounters, WebhookCounters};
@@ -27,7 +27,7 @@ use crate::runtime::{
     AllCounters, Clock, ControlLoop, ControlLoopConfig, ControlMail, CoreLoop, CoreLoopConfig,
     CoreMail, DOORBELL, Doorbell, Heartbeat, Listeners, Mailbox, Placement, Postbox, TlsFiles,
     TlsKeeper, TranscodeLoop, UdpSocket, VideoMail, Watchdog, WebhookLoop, bind_udp_group,
-    choose_cpus, mailbox, now, reachable_addresses,
+    choose_cpus, listen_on, mailbox, now, raise_open_files, reachable_addresses,
 };
 use crate::transcode::AudioSettings;
 use crate::webrtc::ViewerError;
@@ -148,6 +148,7 @@ impl Server {
         // The crypto library of DTLS for TLS as well. An earlier server in this process may have
         // installed it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        raise_open_files();
         let Prepared { facts, jobs, stops } = prepare(config, handle_signals)?;
         let threads = Threads::start(jobs, stops)?;
         Ok(Self { facts, threads })
@@ -289,7 +290,7 @@ fn bind_error(key: &'static str, address: SocketAddr, source: io::Error) -> Star
 
 fn bind_all(config: &Config, cores: usize) -> Result<(Listeners, Vec<UdpSocket>), StartError> {
     let listen = |key: &'static str, address: SocketAddr| {
-        TcpListener::bind(address).map_err(|error| bind_error(key, address, error))
+        listen_on(address).map_err(|error| bind_error(key, address, error))
     };
     let rtmps = config.rtmps.listen.filter(|_| config.tls.key.is_some());
     let listeners = Listeners {
@@ -475,7 +476,7 @@ fn webhooks(
     counters: &Arc<WebhookCounters>,
 ) -> Option<(Postbox<crate::webhook::WebhookEvent>, Job)> {
     let url = config.webhook.url.clone()?;
-    let (postbox, inbox) = mailbox(WEBHOOK_OUTBOX_EVENTS_MAX, None);
+    let (postbox, inbox) = mailbox(WEBHOOK_MAILBOX_EVENTS, None);
     let webhooks = WebhookLoop::new(url, inbox, Arc::clone(counters));
     Some((postbox, Job::new("webhook", None, move || webhooks.run())))
 }

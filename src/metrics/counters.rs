@@ -233,6 +233,8 @@ counters! {
     /// What the control thread counts.
     ControlCounters {
         http_connections: HTTP_CONNECTIONS "",
+        http_refused_connections: HTTP_REFUSED "reason=\"connections\"",
+        http_refused_address: HTTP_REFUSED "reason=\"address\"",
         http_2xx: HTTP_REQUESTS "status=\"2xx\"",
         http_3xx: HTTP_REQUESTS "status=\"3xx\"",
         http_4xx: HTTP_REQUESTS "status=\"4xx\"",
@@ -266,6 +268,7 @@ counters! {
         publish_connections: PUBLISHES_REFUSED "reason=\"connections\"",
         publish_address: PUBLISHES_REFUSED "reason=\"address\"",
         unexpected_messages: UNEXPECTED_MESSAGES "",
+        webhooks_lost: WEBHOOK_DROPPED "",
         mailbox_drops: MAILBOX_DROPS "",
     }
 }

@@ -173,6 +173,8 @@ metrics! {
         "HTTP requests answered, by class of status.";
     HTTP_CONNECTIONS = Gauge "rtmpeer_http_connections":
         "Open HTTP connections, WebSockets included, those to the metrics page not.";
+    HTTP_REFUSED = Counter "rtmpeer_http_connections_refused_total":
+        "HTTP connections closed at once because there were too many, by reason.";
     ROOMS_LIVE = Gauge "rtmpeer_rooms_live":
         "Rooms that somebody publishes to.";
     ROOMS_KNOWN = Gauge "rtmpeer_rooms_known":
@@ -198,7 +200,7 @@ metrics! {
     WEBHOOK_DELIVERIES = Counter "rtmpeer_webhook_deliveries_total":
         "Webhook attempts, by result.";
     WEBHOOK_DROPPED = Counter "rtmpeer_webhook_dropped_total":
-        "Webhook events given up.";
+        "Webhook events given up or lost.";
     WEBHOOK_OUTBOX = Gauge "rtmpeer_webhook_outbox_events":
         "Webhook events that wait to be delivered.";
 }

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
@@ -12,14 +11,17 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use super::all_counters::AllCounters;
+use super::clock;
 use super::core_loop::CoreMail;
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Full};
 use super::http_conn::{HttpConn, READ_BYTES};
 use super::interfaces::AddressWatch;
 use super::mailbox::{Doorbell, Mailbox, Postbox};
+use super::tls::TlsTerms;
 use super::tls_files::TlsKeeper;
 use super::watchdog::{Heartbeat, Watchdog};
-use super::{clock, process};
+use super::webhook_loop::post_event;
 use crate::control::{Control, ControlOutput};
 use crate::engine::Complaints;
 use crate::ids::{ConnId, CoreId};
@@ -28,9 +30,6 @@ use crate::limits::{
     MESSAGES_PER_TURN, METRICS_CONNECTIONS_MAX,
 };
 use crate::messages::ControlMsg;
-use crate::metrics::{
-    ControlCounters, CoreCounters, Page, TranscodeCounters, VideoCounters, WebhookCounters,
-};
 use crate::webhook::WebhookEvent;
 
 const DOORBELL: Token = super::core_loop::DOORBELL;
@@ -68,35 +67,6 @@ pub struct Listeners {
     pub http: TcpListener,
     /// For the operator.
     pub metrics: TcpListener,
-}
-
-/// Every thread's counters but control's own.
-#[derive(Debug)]
-pub struct AllCounters {
-    /// Each core's.
-    pub cores: Vec<Arc<CoreCounters>>,
-    /// Each transcode worker's.
-    pub workers: Vec<Arc<TranscodeCounters>>,
-    /// The video transcoder's.
-    pub video: Arc<VideoCounters>,
-    /// The webhook thread's.
-    pub webhook: Arc<WebhookCounters>,
-}
-
-impl AllCounters {
-    fn page(&self, control: &ControlCounters, certificate_expiry: Option<Duration>) -> String {
-        let page = Page {
-            version: env!("CARGO_PKG_VERSION"),
-            process: process::usage(),
-            certificate_expiry,
-            cores: &self.cores,
-            workers: &self.workers,
-            video: &self.video,
-            control,
-            webhook: &self.webhook,
-        };
-        page.render()
-    }
 }
 
 /// What the control loop is made of.
@@ -153,6 +123,8 @@ pub struct ControlLoop {
     signals_seen: u32,
     /// Publishers that are not taken, for the log.
     refusals: Complaints,
+    /// Viewers and scrapers that are not.
+    turned_away: Complaints,
     buffer: Vec<u8>,
 }
 
@@ -191,6 +163,7 @@ impl ControlLoop {
             stop_by: None,
             signals_seen: 0,
             refusals: Complaints::default(),
+            turned_away: Complaints::default(),
             buffer: vec![0; READ_BYTES],
         })
     }
@@ -358,35 +331,11 @@ impl ControlLoop {
             _ => None,
         };
         if token == RTMP || token == RTMPS {
-            let (core, publisher) = match self.io.control.place_publisher(peer) {
-                Ok(placed) => placed,
-                Err(why) => {
-                    if let Some(left_out) = self.refusals.admit(now) {
-                        log::warn!("publisher refused: {why} peer={peer}{left_out}");
-                    }
-                    return;
-                }
-            };
-            let mail = CoreMail::Accepted {
-                publisher,
-                stream,
-                tls,
-                peer,
-            };
-            let posted = self
-                .io
-                .cores
-                .get(core.index())
-                .is_some_and(|core| core.post(mail).is_ok());
-            if !posted {
-                self.core_is_full(core);
-                self.io.control.publisher_lost(publisher, now);
-            }
+            self.pass_on(stream, tls, peer, now);
             return;
         }
         let of_metrics = token == METRICS;
-        if !self.crowd(of_metrics).admit(peer.ip()) {
-            log::debug!("connection refused: too many peer={peer}");
+        if !self.admit(of_metrics, peer, now) {
             return;
         }
         let id = ConnId(self.next_connection);
@@ -404,6 +353,74 @@ impl ControlLoop {
             }
         }
         self.count_connections();
+    }
+
+    /// Gives a publisher's connection to a core.
+    fn pass_on(
+        &mut self,
+        stream: TcpStream,
+        tls: Option<TlsTerms>,
+        peer: SocketAddr,
+        now: Instant,
+    ) {
+        let (core, publisher) = match self.io.control.place_publisher(peer) {
+            Ok(placed) => placed,
+            Err(why) => {
+                if let Some(left_out) = self.refusals.admit(now) {
+                    log::warn!("publisher refused: {why} peer={peer}{left_out}");
+                }
+                return;
+            }
+        };
+        let mail = CoreMail::Accepted {
+            publisher,
+            stream,
+            tls,
+            peer,
+        };
+        let core_box = self.io.cores.get(core.index());
+        let posted = core_box.is_some_and(|core| core.post(mail).is_ok());
+        if !posted {
+            self.core_is_full(core);
+            self.io.control.publisher_lost(publisher, now);
+        }
+    }
+
+    /// Counts a connection in. Where there is no place, the one that has rested longest between two
+    /// requests gives up its own: a browser keeps it only to ask sooner the next time.
+    fn admit(&mut self, of_metrics: bool, peer: SocketAddr, now: Instant) -> bool {
+        let Err(full) = self.crowd(of_metrics).admit(peer.ip()) else {
+            return true;
+        };
+        // The next request of one that is active may be here.
+        let calm = self.connections.iter().filter(|(id, connection)| {
+            connection.is_of_metrics() == of_metrics && !self.active.contains(id)
+        });
+        let rests = calm.filter_map(|(id, connection)| {
+            let rest = (connection.rests_until()?, *id);
+            full.is_eased_by(connection.peer().ip(), peer.ip())
+                .then_some(rest)
+        });
+        if let Some((_, id)) = rests.min() {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.say_goodbye();
+            }
+            self.drop_connection(id, now);
+            if self.crowd(of_metrics).admit(peer.ip()).is_ok() {
+                return true;
+            }
+        }
+        let counters = self.io.control.counters();
+        match full {
+            _ if of_metrics => {}
+            Full::InAll(_) => counters.http_refused_connections.inc(),
+            Full::OfAddress(_) => counters.http_refused_address.inc(),
+        }
+        if let Some(left_out) = self.turned_away.admit(now) {
+            let what = if of_metrics { "metrics" } else { "HTTP" };
+            log::warn!("{what} connection refused: {full} peer={peer}{left_out}");
+        }
+        false
     }
 
     fn crowd(&mut self, of_metrics: bool) -> &mut Crowd {
@@ -552,12 +569,8 @@ impl ControlLoop {
     }
 
     fn post_webhook(&mut self, event: WebhookEvent) {
-        let Some(webhooks) = &self.io.webhooks else {
-            return;
-        };
-        if webhooks.post(event).is_err() {
-            self.io.control.counters().mailbox_drops.inc();
-            log::error!("the webhook queue is full: an event is lost");
+        if let Some(webhooks) = &self.io.webhooks {
+            post_event(webhooks, event, self.io.control.counters());
         }
     }
 }

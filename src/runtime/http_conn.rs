@@ -125,6 +125,20 @@ impl HttpConn {
         self.deadline
     }
 
+    /// When it is closed for resting between two requests: one that has rested longer is closed sooner.
+    /// `None` while it does not rest.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        match &self.speaks {
+            Speaks::Http(session) if self.tcp.is_flushed() => session.rests_until(),
+            Speaks::Http(_) | Speaks::WebSocket(_) => None,
+        }
+    }
+
+    /// Says that it is closed, if its peer is to be told; it must be dropped now.
+    pub(super) fn say_goodbye(&mut self) {
+        self.tcp.close_when_written();
+    }
+
     /// Reads what is there, lets the session work, writes what comes out.
     pub(super) fn turn(
         &mut self,

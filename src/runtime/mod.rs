@@ -2,6 +2,7 @@
 //! is a state machine of another module.
 
 mod affinity;
+mod all_counters;
 mod audio_child;
 mod child;
 mod child_sockets;
@@ -12,7 +13,9 @@ mod crowd;
 mod handshakes;
 mod http_conn;
 mod interfaces;
+mod listen;
 mod mailbox;
+mod open_files;
 mod process;
 mod tcp_conn;
 mod tls;
@@ -27,12 +30,15 @@ mod watchdog;
 mod webhook_loop;
 
 pub use affinity::{Placement, allowed_cpus, choose_cpus, pin};
+pub use all_counters::AllCounters;
 pub use child::Containment;
 pub use clock::{Clock, now};
-pub use control_loop::{AllCounters, ControlLoop, ControlLoopConfig, ControlMail, Listeners};
+pub use control_loop::{ControlLoop, ControlLoopConfig, ControlMail, Listeners};
 pub use core_loop::{CoreLoop, CoreLoopConfig, CoreMail, DOORBELL};
 pub use interfaces::{interface_addresses, reachable_addresses};
+pub use listen::listen_on;
 pub use mailbox::{Doorbell, Mailbox, Postbox, mailbox};
+pub use open_files::raise_open_files;
 pub use tls::{TlsProtocol, TlsTerms};
 pub use tls_files::{TlsFiles, TlsFilesError, TlsKeeper};
 pub use tls_make::{MadeCertificate, NewCertificate, NewCertificateError, make_certificate};

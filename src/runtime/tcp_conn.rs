@@ -188,6 +188,12 @@ impl TcpConn {
         true
     }
 
+    /// Whether the system has taken all that was to be written.
+    pub(super) fn is_flushed(&self) -> bool {
+        let tls = self.tls.as_ref().is_none_or(|tls| tls.is_flushed());
+        self.unwritten.is_empty() && tls
+    }
+
     /// Bytes that the peer has not taken yet.
     pub(super) fn unwritten_bytes(&self) -> usize {
         self.unwritten_bytes
@@ -215,8 +221,7 @@ impl TcpConn {
 
     /// Whether it is to be dropped now.
     pub(super) fn is_done(&self) -> bool {
-        let flushed = self.tls.as_ref().is_none_or(|tls| tls.is_flushed());
-        self.closing && (self.broken || (self.unwritten.is_empty() && flushed))
+        self.closing && (self.broken || self.is_flushed())
     }
 
     fn written(&mut self, mut count: usize) {

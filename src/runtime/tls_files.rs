@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,7 +19,7 @@ use super::tls::{TlsProtocol, TlsTerms};
 use super::tls_dates::{date, validity};
 use crate::limits::{
     TLS_CHAIN_MAX, TLS_EXPIRY_WARNING, TLS_EXPIRY_WARNING_INTERVAL, TLS_FILE_BYTES_MAX,
-    TLS_FILES_CHECK_INTERVAL,
+    TLS_FILES_CHECK_INTERVAL, TLS_FILES_RETRY_INTERVAL,
 };
 use crate::media::time::Timebase;
 
@@ -60,9 +60,18 @@ pub struct TlsKeeper {
     timebase: Timebase,
     certificate: Certificate,
     watch: Watch,
+    failure: Option<Failure>,
     next_look: Instant,
     /// When its end is looked at again.
     next_concern: Instant,
+}
+
+/// The files could not be used when they were last read.
+#[derive(Debug)]
+struct Failure {
+    why: TlsFilesError,
+    /// When they are tried again.
+    again: Instant,
 }
 
 /// A certificate as it was read.
@@ -87,6 +96,7 @@ impl TlsKeeper {
             timebase,
             certificate,
             watch: Watch::new(stamps),
+            failure: None,
             next_look: after(now, TLS_FILES_CHECK_INTERVAL),
             next_concern: after(now, TLS_EXPIRY_WARNING_INTERVAL),
         })
@@ -116,15 +126,21 @@ impl TlsKeeper {
         self.next_look
     }
 
-    /// Looks whether the files changed, if it is time, and reads them anew if they did. Warns of an
-    /// end that has come nearer meanwhile.
+    /// Looks whether the files changed, if it is time, and reads them anew if they did, or could not be
+    /// used a while ago. Warns of an end that has come nearer meanwhile.
     pub(super) fn look(&mut self, now: Instant) {
         if now < self.next_look {
             return;
         }
         self.next_look = after(now, TLS_FILES_CHECK_INTERVAL);
         let stamps = Stamps::of(&self.files);
-        if self.watch.is_to_be_read(&stamps) {
+        let changed = self.watch.is_to_be_read(&stamps);
+        if changed {
+            self.failure = None;
+        }
+        let failed = self.failure.as_ref();
+        let again = failed.is_some_and(|failure| failure.again <= now) && self.watch.read == stamps;
+        if changed || again {
             self.take(stamps, now);
         }
         if let Some(text) = self.concern_due(now) {
@@ -145,6 +161,7 @@ impl TlsKeeper {
     /// Reads the files anew, changed or not. If they cannot be used the ones before stay.
     pub(super) fn reload(&mut self, now: Instant) {
         let stamps = Stamps::of(&self.files);
+        self.failure = None;
         self.take(stamps, now);
     }
 
@@ -153,12 +170,25 @@ impl TlsKeeper {
         match read(&self.files, self.timebase.wall(now)) {
             Ok(certificate) => {
                 self.certificate = certificate;
+                self.failure = None;
                 self.next_concern = after(now, TLS_EXPIRY_WARNING_INTERVAL);
             }
             Err(error) => {
-                log::warn!("the new certificate is not used, the one before stays: {error}");
+                if self.note_failure(&error, now) {
+                    log::warn!("the new certificate is not used, the one before stays: {error}");
+                }
             }
         }
+    }
+
+    /// Has the files tried again in a while. Whether there is something to say that was not yet said.
+    fn note_failure(&mut self, why: &TlsFilesError, now: Instant) -> bool {
+        let failure = Failure {
+            why: why.clone(),
+            again: after(now, TLS_FILES_RETRY_INTERVAL),
+        };
+        let before = self.failure.replace(failure);
+        before.is_none_or(|before| before.why != *why)
     }
 }
 
@@ -166,8 +196,9 @@ fn after(now: Instant, time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now)
 }
 
-/// What tells one state of a file from another; `None`: it cannot be looked at.
-type Stamp = Option<(u64, u64, u64, SystemTime)>;
+/// What tells one state of a file from another: where it is, its length, when it was written, and
+/// when owner or mode last changed, in seconds and nanoseconds. `None`: it cannot be looked at.
+type Stamp = Option<(u64, u64, u64, (i64, i64), (i64, i64))>;
 
 /// The state of both files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,7 +212,8 @@ impl Stamps {
                 about.dev(),
                 about.ino(),
                 about.len(),
-                about.modified().ok()?,
+                (about.mtime(), about.mtime_nsec()),
+                (about.ctime(), about.ctime_nsec()),
             ))
         };
         Self(stamp(&files.certificate), stamp(&files.key))
@@ -213,10 +245,14 @@ impl Watch {
 /// Reads and checks both files. Warnings go to the log.
 fn read(files: &TlsFiles, wall: Duration) -> Result<Certificate, TlsFilesError> {
     let chain = read_chain(&files.certificate)?;
-    let key = read_key(&files.key)?;
+    let (key, about_key) = read_key(&files.key)?;
     let validity = chain.first().and_then(|leaf| validity(leaf));
     let shown = files.certificate.display();
     let config = build(chain, key, files)?;
+    if about_key.mode() & OTHERS != 0 {
+        let shown = files.key.display();
+        log::warn!("{KEY}: every user of this machine may read {shown}: chmod 640 {shown}");
+    }
     if let Some(validity) = &validity {
         match concern(validity, wall) {
             Some(text) => log::warn!("{CERTIFICATE}: {shown} {text}"),
@@ -313,7 +349,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFilesError
     Ok(chain)
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFilesError> {
+fn read_key(path: &Path) -> Result<(PrivateKeyDer<'static>, Metadata), TlsFilesError> {
     let (pem, about) = read_file(path, KEY)?;
     let shown = path.display();
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
@@ -330,10 +366,7 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFilesError> {
         };
         TlsFilesError { key: KEY, text }
     })?;
-    if about.mode() & OTHERS != 0 {
-        log::warn!("{KEY}: every user of this machine may read {shown}: chmod 640 {shown}");
-    }
-    Ok(key)
+    Ok((key, about))
 }
 
 fn read_file(path: &Path, key: &'static str) -> Result<(Vec<u8>, Metadata), TlsFilesError> {

@@ -8,9 +8,9 @@ use ureq::config::Config as AgentConfig;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::clock;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Postbox};
 use crate::ids::Secret;
-use crate::metrics::WebhookCounters;
+use crate::metrics::{ControlCounters, WebhookCounters};
 use crate::webhook::{Due, Outbox, Outcome, Verdict, WebhookEvent};
 
 /// Time to reach the receiver.
@@ -21,6 +21,20 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 const FLUSH_TIME: Duration = Duration::from_secs(3);
 /// Between two lines on the log that say the same of a receiver.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Gives an event of control's to the webhook thread. One that finds no place is lost, and counted
+/// with those that the thread itself gives up.
+pub(super) fn post_event(
+    webhooks: &Postbox<WebhookEvent>,
+    event: WebhookEvent,
+    counters: &ControlCounters,
+) {
+    if webhooks.post(event).is_err() {
+        counters.mailbox_drops.inc();
+        counters.webhooks_lost.inc();
+        log::error!("the webhook queue is full: an event is lost");
+    }
+}
 
 /// The webhook thread.
 #[derive(Debug)]
@@ -251,6 +265,7 @@ fn in_words(error: &ureq::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::counters::SampleValue;
 
     #[test]
     fn a_slow_receiver_does_not_hold_up_the_stop_of_the_server() {
@@ -295,6 +310,27 @@ mod tests {
             told.extend(lines.admit(start + Duration::from_secs(seconds)));
         }
         assert_eq!(told, ["", " lines_left_out=59", " lines_left_out=59"]);
+    }
+
+    #[test]
+    fn an_event_that_does_not_reach_the_thread_is_counted_as_dropped() {
+        let counters = ControlCounters::default();
+        let dropped = |counters: &ControlCounters| {
+            let samples = counters.samples();
+            let of_drops = samples
+                .iter()
+                .filter(|sample| sample.metric.name == "rtmpeer_webhook_dropped_total");
+            let values = of_drops.map(|sample| match sample.value {
+                SampleValue::Number(number) => number,
+                SampleValue::Histogram(_) => panic!("it is a number"),
+            });
+            values.sum::<u64>()
+        };
+        let (postbox, _inbox) = super::super::mailbox::mailbox(1, None);
+        post_event(&postbox, WebhookEvent::sample("a"), &counters);
+        assert_eq!(dropped(&counters), 0);
+        post_event(&postbox, WebhookEvent::sample("lost"), &counters);
+        assert_eq!(dropped(&counters), 1);
     }
 
     #[test]

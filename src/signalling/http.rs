@@ -150,6 +150,21 @@ impl HttpSession {
         }
     }
 
+    /// When it is closed for resting between two requests; `None` while it does not rest: it is at
+    /// work, or nothing was asked of it yet.
+    #[must_use]
+    pub fn rests_until(&self) -> Option<Instant> {
+        let State::Head {
+            begun: false,
+            deadline,
+        } = self.state
+        else {
+            return None;
+        };
+        let rests = self.answered > 0 && self.output.is_empty();
+        rests.then_some(deadline)
+    }
+
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {

@@ -10,11 +10,15 @@ use crate::limits::{
 };
 
 /// Events in the order in which they happened. Of each room only the oldest is ever due, so that a
-/// receiver sees no end before its start; an event that it does not take holds up no other room.
+/// receiver sees no end before its start; an event that it does not take holds up no other room. Of
+/// the rooms that are due, the one comes first whose event was not tried for the longest time.
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: VecDeque<Waiting>,
-    /// Attempts of whatever event since the receiver was last there.
+    /// The first event that was not taken since the receiver was last there. The fault may be the
+    /// event's own: only with a second one the receiver counts as away.
+    suspect: Option<String>,
+    /// Attempts of whatever event since then.
     failures: u32,
     /// When anything may be tried again: a receiver that is away is not asked for each room.
     not_before: Option<Instant>,
@@ -29,6 +33,8 @@ struct Waiting {
     until: Instant,
     /// Attempts that failed.
     failures: u32,
+    /// When it was last tried.
+    tried: Option<Instant>,
     /// When it may be tried again.
     not_before: Option<Instant>,
 }
@@ -103,6 +109,7 @@ impl Outbox {
             event,
             until: now.checked_add(WEBHOOK_KEPT_FOR).unwrap_or(now),
             failures: 0,
+            tried: None,
             not_before: None,
         });
     }
@@ -111,6 +118,7 @@ impl Outbox {
     #[must_use]
     pub fn next_due(&self, now: Instant) -> Due<'_> {
         let (mut rooms, mut first) = (BTreeSet::new(), None::<Instant>);
+        let mut due: Option<&Waiting> = None;
         for waiting in &self.waiting {
             if !rooms.insert(&waiting.event.room) {
                 continue;
@@ -120,10 +128,16 @@ impl Outbox {
                 Some(later) if later > now => {
                     first = Some(first.map_or(later, |first| first.min(later)));
                 }
-                Some(_) | None => return Due::Send(&waiting.event),
+                Some(_) | None if due.is_none_or(|due| waiting.tried < due.tried) => {
+                    due = Some(waiting);
+                }
+                Some(_) | None => {}
             }
         }
-        first.map_or(Due::Idle, Due::Wait)
+        match due {
+            Some(due) => Due::Send(&due.event),
+            None => first.map_or(Due::Idle, Due::Wait),
+        }
     }
 
     /// The receiver has the event.
@@ -139,10 +153,14 @@ impl Outbox {
         self.retry(id, now)
     }
 
-    /// The same, because the receiver is away: no other event is tried sooner.
+    /// The same, because the receiver is away: if it is so for more than one event, no other is tried
+    /// sooner.
     pub fn away(&mut self, id: &str, now: Instant) -> Verdict {
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = later(now, self.failures);
+        let suspect = self.suspect.get_or_insert_with(|| id.to_owned());
+        if self.failures > 0 || suspect.as_str() != id {
+            self.failures = self.failures.saturating_add(1);
+            self.not_before = later(now, self.failures);
+        }
         self.retry(id, now)
     }
 
@@ -155,6 +173,7 @@ impl Outbox {
             return self.give_up(id);
         }
         waiting.failures = waiting.failures.saturating_add(1);
+        waiting.tried = Some(now);
         waiting.not_before = later(now, waiting.failures);
         match waiting.not_before.max(self.not_before) {
             Some(at) => Verdict::RetryAt(at),
@@ -205,6 +224,7 @@ impl Outbox {
 
     /// The receiver answers.
     fn is_there(&mut self) {
+        self.suspect = None;
         self.failures = 0;
         self.not_before = None;
     }
@@ -318,6 +338,65 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_is_answered_with_an_error_holds_up_its_own_room_only() {
+        let (mut outbox, start) = (Outbox::new(), start());
+        outbox.push(WebhookEvent::sample_of("bad", "a"), start);
+        outbox.push(WebhookEvent::sample_of("behind", "a"), start);
+        let (mut attempts, mut others) = (0, 0);
+        for second in 0..3_600 {
+            let now = start + Duration::from_secs(second);
+            if second % 10 == 5 {
+                outbox.push(WebhookEvent::sample_of("other", "b"), now);
+            }
+            while let Due::Send(event) = outbox.next_due(now) {
+                match event.id.clone().as_str() {
+                    "bad" => {
+                        attempts += 1;
+                        outbox.away("bad", now);
+                    }
+                    "other" => {
+                        others += 1;
+                        outbox.delivered("other");
+                    }
+                    _ => panic!("it overtook an event of its room"),
+                }
+            }
+            assert_eq!(outbox.len(), 2, "another room's event waits at {second} s");
+        }
+        assert_eq!(others, 360);
+        assert!((60..70).contains(&attempts), "{attempts} attempts");
+    }
+
+    #[test]
+    fn rooms_are_tried_by_turns_until_one_event_is_taken() {
+        let (mut outbox, mut now) = (Outbox::new(), start());
+        for room in ["a", "b", "c"] {
+            outbox.push(WebhookEvent::sample_of(room, room), now);
+        }
+        let mut tried = String::new();
+        while tried.len() < 9 {
+            match outbox.next_due(now) {
+                Due::Send(event) => {
+                    let id = event.id.clone();
+                    tried.push_str(&id);
+                    outbox.away(&id, now);
+                }
+                Due::Wait(at) => now = at,
+                Due::Idle => panic!("an event is forgotten"),
+            }
+        }
+        assert_eq!(tried, "abcabcabc");
+        now += WEBHOOK_RETRY_MAX;
+        outbox.delivered("a");
+        let rest = ["b", "c"].map(|room| {
+            let due = outbox.next_due(now);
+            assert_eq!(due, Due::Send(&WebhookEvent::sample_of(room, room)));
+            outbox.delivered(room);
+        });
+        assert!(rest.len() == 2 && outbox.is_empty());
+    }
+
+    #[test]
     fn a_receiver_that_is_away_is_asked_once_a_minute_and_not_for_each_room() {
         let (mut outbox, start) = (Outbox::new(), start());
         for room in 0..100 {
@@ -339,7 +418,7 @@ mod tests {
         }
         assert!(attempts < 70, "{attempts} attempts in an hour");
         outbox.hurry();
-        assert!(matches!(outbox.next_due(now), Due::Send(event) if event.id == "0"));
+        assert!(matches!(outbox.next_due(now), Due::Send(_)));
     }
 
     #[test]

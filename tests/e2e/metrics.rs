@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::kit::publisher::TcpPublisher;
-use crate::kit::server::{KitServer, wait_for};
+use crate::kit::server::{KitServer, PATIENCE, wait_for};
 use crate::kit::tls::KitTls;
 use crate::kit::udp_viewer::UdpViewer;
 use crate::{playing, plays, wait_live};
@@ -87,6 +87,68 @@ fn raise_descriptors() {
     }
 }
 
+/// What a newcomer from this address is answered; nothing if it is closed at once.
+fn answer_from(http: SocketAddr, from: [u8; 4]) -> String {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect(&http.into()).unwrap();
+    let mut stream: TcpStream = socket.into();
+    let request = b"GET /v1/health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    // It may be closed already.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+/// A connection that was answered and stays.
+fn resting(http: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(http).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    ask(&mut stream);
+    stream
+}
+
+/// Sends one request and reads the answer.
+fn ask(stream: &mut TcpStream) {
+    let request = b"GET /v1/health HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        let mut buffer = [0; 1_024];
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "it was closed without an answer");
+        answer.extend_from_slice(&buffer[..count]);
+    }
+}
+
+fn is_closed(stream: &mut TcpStream) -> bool {
+    matches!(stream.read(&mut [0; 64]), Ok(0))
+}
+
+#[test]
+fn connection_that_has_rested_longest_makes_room_for_a_newcomer_of_its_address() {
+    raise_descriptors();
+    let server = KitServer::start(1, &[]);
+    let http = server.addresses.http;
+    let (mut first, mut second) = (resting(http), resting(http));
+    ask(&mut first);
+    let silent = || TcpStream::connect(http).unwrap();
+    let mut crowd: Vec<TcpStream> = (2..PER_ADDRESS).map(|_| silent()).collect();
+    wait_metric(&server, "rtmpeer_http_connections", PER_ADDRESS as u64);
+    let mut newcomer = resting(http);
+    assert!(is_closed(&mut second), "it had rested longest");
+    ask(&mut first);
+    ask(&mut newcomer);
+    crowd.extend([silent(), silent()]);
+    assert!(is_closed(&mut first) && is_closed(&mut newcomer));
+    assert_eq!(metric(&server, "rtmpeer_http_connections_refused_total"), 0);
+    assert_eq!(answer_from(http, [127, 0, 0, 1]), "", "nobody rests");
+    wait_metric(&server, "rtmpeer_http_connections_refused_total", 1);
+    drop(crowd);
+}
+
 #[test]
 fn one_address_cannot_take_every_http_connection() {
     raise_descriptors();
@@ -96,21 +158,10 @@ fn one_address_cannot_take_every_http_connection() {
         .map(|_| TcpStream::connect(http).unwrap())
         .collect();
     wait_metric(&server, "rtmpeer_http_connections", PER_ADDRESS as u64);
-    let answer = |from: [u8; 4]| {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
-        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-        socket.connect(&http.into()).unwrap();
-        let mut stream: TcpStream = socket.into();
-        let request = b"GET /v1/health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-        // It may be closed already.
-        let _ = stream.write_all(request);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8(answer).unwrap()
-    };
-    assert_eq!(answer([127, 0, 0, 1]), "", "one too many was answered");
-    assert!(answer([127, 0, 0, 2]).starts_with("HTTP/1.1 200"));
+    let answer = answer_from(http, [127, 0, 0, 1]);
+    assert_eq!(answer, "", "one too many was answered");
+    assert!(answer_from(http, [127, 0, 0, 2]).starts_with("HTTP/1.1 200"));
+    wait_metric(&server, "rtmpeer_http_connections_refused_total", 1);
     drop(crowd);
     wait_metric(&server, "rtmpeer_http_connections", 0);
 }

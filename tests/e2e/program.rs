@@ -269,3 +269,71 @@ fn first_lines_say_where_to_publish_and_where_to_watch() {
     let answer = ask(address, "GET /v1/health HTTP/1.0\r\n\r\n");
     assert!(answer.contains("ready"), "{answer}");
 }
+
+/// The program, begun by a shell that sets limits first.
+fn limited(limits: &str) -> Command {
+    let program = command();
+    let mut shell = Command::new("/bin/sh");
+    let script = format!("{limits} && exec \"$0\"");
+    shell.args(["-c", &script]).arg(program.get_program());
+    let variables = program.get_envs();
+    let variables = variables.filter_map(|(name, value)| Some((name, value?)));
+    shell.env_clear().envs(variables);
+    shell
+}
+
+/// Reads until the last of the first lines: it serves.
+fn wait_for_greeting(program: &mut Program) {
+    let mut output = program.0.stdout.take().unwrap();
+    let mut told = String::new();
+    while !told.contains("/metrics\n") {
+        let mut buffer = [0; 4_096];
+        let count = output.read(&mut buffer).unwrap();
+        assert!(count > 0, "it ended: {told}");
+        told.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+}
+
+#[test]
+fn limit_of_open_files_is_raised_and_one_that_stays_too_low_is_warned_of() {
+    for (limits, soft_above, is_warned_of) in [
+        ("ulimit -S -n 256 && ulimit -H -n 9000", 8_999, false),
+        ("ulimit -S -n 256 && ulimit -H -n 400", 399, true),
+    ] {
+        let mut command = limited(limits);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut program = Program(command.spawn().unwrap());
+        wait_for_greeting(&mut program);
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.0.id())).unwrap();
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let soft = line.unwrap().split_whitespace().nth(3).unwrap();
+        assert!(soft.parse::<u64>().unwrap() > soft_above, "{limits}");
+        program.signal(Signal::TERM);
+        let mut log = String::new();
+        let mut errors = program.0.stderr.take().unwrap();
+        errors.read_to_string(&mut log).unwrap();
+        assert_eq!(log.contains("LimitNOFILE"), is_warned_of, "{log}");
+    }
+}
+
+#[test]
+fn default_file_that_cannot_be_read_is_not_passed_over() {
+    let folder = std::env::temp_dir().join(format!("rtmpeer-{}-loop", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("rtmpeer.toml");
+    let _ = std::fs::remove_file(&file);
+    // Not even root can open it.
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    // What is found wrong next, if it is.
+    let mut command = command();
+    let command = command.env("RTMPEER_CORES", "many").current_dir(&folder);
+    let (code, text) = failure(command);
+    assert_eq!(code, 78, "{text}");
+    assert!(
+        text.contains("rtmpeer.toml: cannot be read") && text.contains("--config"),
+        "{text}"
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+}

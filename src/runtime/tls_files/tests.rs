@@ -1,5 +1,7 @@
 //! Certificate files: what is refused, with which words, and when they are read anew.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::super::clock::{Clock, now};
 use super::super::tls_make::{NewCertificate, make_certificate};
 use super::*;
@@ -102,7 +104,7 @@ fn each_fault_names_its_key_and_says_what_to_do() {
 #[test]
 fn changed_files_are_read_once_they_rest_and_only_once() {
     let stamps = |size| {
-        let stamp = Some((1, 2, size, SystemTime::UNIX_EPOCH));
+        let stamp = Some((1, 2, size, (0, 0), (0, 0)));
         Stamps(stamp, stamp)
     };
     let mut watch = Watch::new(stamps(1));
@@ -130,6 +132,60 @@ fn bad_new_files_leave_the_old_certificate_in_use() {
     pair("reload");
     keeper.reload(now());
     assert!(!Arc::ptr_eq(before.config_of(), keeper.https().config_of()));
+}
+
+#[test]
+fn files_that_others_may_read_now_are_looked_at_again() {
+    let files = pair("mode");
+    let before = Stamps::of(&files);
+    let mode = std::fs::Permissions::from_mode(0o640);
+    // The file system's clock has ticks.
+    let is_noticed = (0..100_000).any(|_| {
+        std::fs::set_permissions(&files.key, mode.clone()).unwrap();
+        Stamps::of(&files) != before
+    });
+    assert!(is_noticed);
+}
+
+#[test]
+fn files_that_could_not_be_read_are_tried_each_minute_though_nothing_about_them_changes() {
+    let files = pair("again");
+    let mut keeper = load(&files).unwrap();
+    let (before, start) = (keeper.https(), now());
+    std::fs::write(&files.certificate, "broken").unwrap();
+    keeper.reload(start);
+    pair("again");
+    // As if they were the same: a folder on the way to them was opened.
+    keeper.watch = Watch::new(Stamps::of(&files));
+    keeper.look(start + Duration::from_secs(59));
+    assert!(Arc::ptr_eq(before.config_of(), keeper.https().config_of()));
+    keeper.look(start + Duration::from_secs(63));
+    assert!(!Arc::ptr_eq(before.config_of(), keeper.https().config_of()));
+    // Not any more.
+    let after = keeper.https();
+    keeper.look(start + Duration::from_secs(180));
+    assert!(Arc::ptr_eq(after.config_of(), keeper.https().config_of()));
+}
+
+#[test]
+fn a_failure_is_warned_of_once_however_often_the_files_are_tried() {
+    let files = pair("once");
+    let mut keeper = load(&files).unwrap();
+    let why = |text: &str| TlsFilesError {
+        key: KEY,
+        text: text.to_owned(),
+    };
+    assert!(keeper.note_failure(&why("a"), now()));
+    assert!(!keeper.note_failure(&why("a"), now()));
+    assert!(keeper.note_failure(&why("b"), now()));
+    // Who sends SIGHUP wants to know.
+    std::fs::write(&files.certificate, "broken").unwrap();
+    keeper.reload(now());
+    let told = keeper.failure.as_ref().map(|failure| failure.why.clone());
+    assert!(!keeper.note_failure(&told.unwrap(), now()));
+    pair("once");
+    keeper.reload(now());
+    assert!(keeper.failure.is_none());
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
