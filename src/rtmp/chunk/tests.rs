@@ -1,7 +1,10 @@
 //! T-01 to T-06 and T-10 of the chunk reader, and its invariance under splitting.
 
+mod random_stream;
+
 use proptest::prelude::*;
 
+use self::random_stream::{Dice, random_stream};
 use super::*;
 use crate::rtmp::tests::wire::{IdForm, Wire, basic, control};
 
@@ -425,144 +428,6 @@ fn media_is_read_past_without_memory_until_it_is_admitted() {
     reader.set_admission(Admission::Media);
     let kept = read_all(&mut reader, &Wire::new(4, VIDEO, 8, b"abc").bytes()).unwrap();
     assert_eq!(&kept[0].payload[..], b"abc");
-}
-
-/// Repeats itself for a seed (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % u64::try_from(bound).unwrap()).unwrap()
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
-
-/// A chunk stream of [`random_stream`].
-struct Lane {
-    id: u32,
-    time: Option<u32>,
-    open: Option<OpenMessage>,
-}
-
-/// A message whose chunks are not all written.
-struct OpenMessage {
-    whole: Message,
-    /// Its first header, then what stands before each later chunk.
-    before: Vec<u8>,
-    written: usize,
-}
-
-impl Lane {
-    fn begin(&mut self, dice: &mut Dice, repeats_time: bool) {
-        let length = dice.pick(&[0, 1, 3, 127, 128, 129, 300, 5_000]);
-        let data = payload(length, u8::try_from(dice.below(256)).unwrap());
-        let field = dice.pick(&[0, 5, 16_777_214, 16_777_215, 16_777_216, 0xffff_fff0]);
-        let mut wire = Wire::new(self.id, dice.pick(&[AUDIO, VIDEO]), field, &data);
-        wire.form = dice.pick(&[IdForm::Shortest, IdForm::ThreeBytes]);
-        wire.format = u8::from(self.time.is_some() && dice.below(2) == 0);
-        wire.repeats_time = repeats_time;
-        let base = if wire.format == 0 { None } else { self.time };
-        let timestamp_ms = base.unwrap_or_default().wrapping_add(field);
-        self.time = Some(timestamp_ms);
-        self.open = Some(OpenMessage {
-            whole: Message {
-                type_id: wire.type_id,
-                timestamp_ms,
-                stream_id: 1,
-                payload: data.into(),
-            },
-            before: wire.header(u32::try_from(length).unwrap()),
-            written: 0,
-        });
-    }
-
-    /// Writes the next chunk; returns the message if that was its last.
-    fn write(
-        &mut self,
-        bytes: &mut Vec<u8>,
-        chunk_size: usize,
-        repeats_time: bool,
-    ) -> Option<Message> {
-        let open = self.open.as_mut()?;
-        let data = &open.whole.payload;
-        let end = (open.written + chunk_size).min(data.len());
-        bytes.extend(&open.before);
-        bytes.extend(&data[open.written..end]);
-        if open.written == 0 {
-            // An extended timestamp is what follows the header's other fields.
-            let id = basic(0, self.id, IdForm::Shortest).len();
-            let id = if open.before[0] & 0x3f == 1 { 3 } else { id };
-            let fixed = id + if open.before[0] >> 6 == 0 { 11 } else { 7 };
-            let extended = open.before.split_off(fixed);
-            open.before = basic(3, self.id, IdForm::Shortest);
-            if repeats_time {
-                open.before.extend(extended);
-            }
-        }
-        open.written = end;
-        let done = end == data.len();
-        done.then(|| self.open.take().unwrap().whole)
-    }
-}
-
-/// A legal byte stream with chunks of several messages mixed, and what must come out of it.
-fn random_stream(seed: u64) -> (Vec<u8>, Vec<Message>) {
-    let mut dice = Dice(seed);
-    let mut bytes = Vec::new();
-    let mut expected = Vec::new();
-    let mut chunk_size = 128;
-    let repeats_time = dice.below(2) == 0;
-    let lane = |id| Lane {
-        id,
-        time: None,
-        open: None,
-    };
-    let mut lanes = [3, 4, 63, 64, 319, 320, 65_599].map(lane);
-    for _ in 0..dice.below(200) {
-        if dice.below(10) == 0 {
-            chunk_size = dice.pick(&[1, 2, 100, 128, 4_096, 65_536]);
-            let size = u32::try_from(chunk_size).unwrap();
-            bytes.extend(control(message_type::SET_CHUNK_SIZE, size));
-            if chunk_size < 4 {
-                // `control` writes whole chunks, so it needs a size of at least 4.
-                bytes.extend(
-                    Wire::new(2, message_type::SET_CHUNK_SIZE, 0, &[0, 0, 0, 100])
-                        .chunk_size(chunk_size)
-                        .bytes(),
-                );
-                chunk_size = 100;
-            }
-        }
-        let count = lanes.len();
-        let lane = &mut lanes[dice.below(count)];
-        if lane.open.is_none() {
-            lane.begin(&mut dice, repeats_time);
-        }
-        expected.extend(lane.write(&mut bytes, chunk_size, repeats_time));
-    }
-    for lane in &mut lanes {
-        while lane.open.is_some() {
-            expected.extend(lane.write(&mut bytes, chunk_size, repeats_time));
-        }
-    }
-    // A last byte of payload that begins like a left-out timestamp shows what it is by what
-    // follows it, and in a publish something does: here a ping response.
-    let pong = Wire::new(2, message_type::USER_CONTROL, 0, &[0, 7, 0, 0, 0, 1]);
-    expected.push(Message {
-        type_id: message_type::USER_CONTROL,
-        timestamp_ms: 0,
-        stream_id: pong.stream_id,
-        payload: pong.payload.clone().into(),
-    });
-    bytes.extend(pong.bytes());
-    (bytes, expected)
 }
 
 proptest! {
