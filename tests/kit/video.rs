@@ -282,11 +282,20 @@ impl KitVideo {
 
     /// Frames until none comes for `patience`.
     pub fn frames(&self, patience: Duration) -> Vec<VideoFrame> {
-        std::iter::from_fn(|| match self.reply(patience)? {
+        std::iter::from_fn(|| self.frame_within(patience)).collect()
+    }
+
+    /// The same of a child that was just started, which has `start` for its first.
+    pub fn all_frames(&self, start: Duration, patience: Duration) -> Vec<VideoFrame> {
+        let first = self.frame_within(start);
+        first.into_iter().chain(self.frames(patience)).collect()
+    }
+
+    fn frame_within(&self, patience: Duration) -> Option<VideoFrame> {
+        match self.reply(patience)? {
             VideoReply::Frame { frame, .. } => Some(frame),
             other => panic!("{other:?}"),
-        })
-        .collect()
+        }
     }
 }
 

@@ -24,7 +24,7 @@ fn every_frame_comes_out_at_its_time_and_in_order() {
     for frame in &source.frames {
         video.frame(frame, false);
     }
-    let frames = video.frames(QUIET);
+    let frames = video.all_frames(PATIENCE, QUIET);
     // Some are still in the decoder, since the input goes on: as many as it reorders.
     let expected = source.times();
     let times: Vec<_> = frames.iter().map(|frame| frame.pts).collect();
@@ -218,7 +218,7 @@ fn a_frame_tells_when_its_source_was_received() {
         video.frame(frame, false);
     }
     let after = now();
-    let frames = video.frames(QUIET);
+    let frames = video.all_frames(PATIENCE, QUIET);
     assert!(frames.len() > 100);
     assert!(
         frames
