@@ -1,4 +1,4 @@
-//! What comes between a request to publish and its acceptance. Relays (SRS, nginx-rtmp) and client
+//! What comes between a request to publish and its acceptance. Some relays and client
 //! libraries do not wait for the answer, and send what describes their stream only once, at once:
 //! without it, nothing of the whole publish could be decoded.
 
