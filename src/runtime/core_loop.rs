@@ -251,7 +251,9 @@ impl CoreLoop {
             match mail {
                 CoreMail::Message(CoreMsg::Datagram { from, to, data }) => {
                     let engine = &mut self.io.engine;
-                    self.handshakes.take_forwarded(engine, from, to, &data, now);
+                    if !self.handshakes.keeps(engine, from, to, &data) {
+                        engine.handle_forwarded(from, to, &data, now);
+                    }
                 }
                 CoreMail::Message(message) => {
                     if let Some(message) = self.handshakes.keep_message(message) {
@@ -304,7 +306,9 @@ impl CoreLoop {
             let (engine, handshakes) = (&mut self.io.engine, &mut self.handshakes);
             self.socket_readable = socket.receive(|from, to, bytes| {
                 counters.datagrams_in.inc();
-                handshakes.take_datagram(engine, from, to, bytes, now);
+                if !handshakes.keeps(engine, from, to, bytes) {
+                    engine.handle_datagram(from, to, bytes, now);
+                }
             });
         }
         let mut left = RTMP_READ_BYTES_PER_TURN_IN_ALL;

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::limits::{
@@ -53,33 +53,16 @@ impl Handshakes {
         self.datagrams_left = HANDSHAKE_DATAGRAMS_PER_TURN * shares;
     }
 
-    /// Gives a datagram to the engine; DTLS of a viewer waits for its turn. That of strangers costs
-    /// nothing but a look, and does not take a viewer's place.
-    pub(super) fn take_datagram(
+    /// Keeps a viewer's DTLS for its turn. `false`: it is something else, to be given to the engine at
+    /// once. What strangers send costs nothing but a look, and does not take a viewer's place.
+    pub(super) fn keeps(
         &mut self,
-        engine: &mut Engine,
+        engine: &Engine,
         from: SocketAddr,
         to: SocketAddr,
         datagram: &[u8],
-        now: Instant,
-    ) {
-        if !engine.knows(from) || !self.keep(from, to, datagram) {
-            engine.handle_datagram(from, to, datagram, now);
-        }
-    }
-
-    /// The same for a datagram that another core passed on.
-    pub(super) fn take_forwarded(
-        &mut self,
-        engine: &mut Engine,
-        from: SocketAddr,
-        to: SocketAddr,
-        datagram: &[u8],
-        now: Instant,
-    ) {
-        if !engine.knows(from) || !self.keep(from, to, datagram) {
-            engine.handle_forwarded(from, to, datagram, now);
-        }
+    ) -> bool {
+        engine.knows(from) && self.keep(from, to, datagram)
     }
 
     /// Keeps a datagram if it is one of DTLS; what is too much is lost, and sent again by the viewer
@@ -216,7 +199,9 @@ mod tests {
         let mut handshakes = Handshakes::default();
         for port in 1..1_000 {
             let from = SocketAddr::from(([192, 0, 2, 1], port));
-            handshakes.take_datagram(&mut engine, from, address(), &[22; 100], now);
+            if !handshakes.keeps(&engine, from, address(), &[22; 100]) {
+                engine.handle_datagram(from, address(), &[22; 100], now);
+            }
         }
         assert!(!handshakes.wait());
     }

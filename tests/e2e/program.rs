@@ -284,14 +284,7 @@ fn limited(limits: &str) -> Command {
 
 /// Reads until the last of the first lines: it serves.
 fn wait_for_greeting(program: &mut Program) {
-    let mut output = program.0.stdout.take().unwrap();
-    let mut told = String::new();
-    while !told.contains("/metrics\n") {
-        let mut buffer = [0; 4_096];
-        let count = output.read(&mut buffer).unwrap();
-        assert!(count > 0, "it ended: {told}");
-        told.push_str(&String::from_utf8_lossy(&buffer[..count]));
-    }
+    first_lines(&mut program.0.stdout.take().unwrap());
 }
 
 #[test]

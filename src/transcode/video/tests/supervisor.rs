@@ -79,9 +79,14 @@ impl World {
     /// Sends the frame with a number, the keyframes being the multiples of 60.
     fn frame_number(&mut self, number: i64, decode_only: bool) {
         let time = MediaTime::from_millis(number * 33);
+        self.frame_at(number, [time, time], decode_only);
+    }
+
+    /// Sends the frame with a number, shown and decoded at these times.
+    fn frame_at(&mut self, number: i64, [pts, dts]: [MediaTime; 2], decode_only: bool) {
         let frame = CodedFrame {
-            pts: time,
-            dts: time,
+            pts,
+            dts,
             key: number % 60 == 0,
             recovery: false,
             disposable: false,
@@ -97,41 +102,17 @@ impl World {
 
     /// Sends the next frame with the time of another.
     fn frame_timed_as(&mut self, number: i64) {
-        let frame = CodedFrame {
-            pts: MediaTime::from_millis(number * 33),
-            dts: MediaTime::from_millis(self.next * 33),
-            key: false,
-            recovery: false,
-            disposable: false,
-            data: Bytes::from(format!("<{}>", self.next)),
-            received: self.now,
-        };
+        let times = [number, self.next].map(|it| MediaTime::from_millis(it * 33));
+        self.frame_at(self.next, times, false);
         self.next += 1;
-        self.send(VideoMsg::Frame {
-            publisher: PUBLISHER,
-            frame,
-            decode_only: false,
-        });
         self.read();
     }
 
     /// Sends the frame with a number, shown so long after it is decoded.
     fn frame_shown_after(&mut self, number: i64, offset_ms: i64) {
         let dts = MediaTime::from_millis(number * 33);
-        let frame = CodedFrame {
-            pts: dts.plus(MediaTime::from_millis(offset_ms)),
-            dts,
-            key: number % 60 == 0,
-            recovery: false,
-            disposable: false,
-            data: Bytes::from(format!("<{number}>")),
-            received: self.now,
-        };
-        self.send(VideoMsg::Frame {
-            publisher: PUBLISHER,
-            frame,
-            decode_only: false,
-        });
+        let pts = dts.plus(MediaTime::from_millis(offset_ms));
+        self.frame_at(number, [pts, dts], false);
         self.read();
     }
 
